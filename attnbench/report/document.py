@@ -1,0 +1,46 @@
+"""What a command has to say, before a format is chosen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """A column: its key in CSV, its heading for people, and how a value is shown.
+
+    `show` turns a value that is not None into text; `right` aligns numbers.
+    """
+
+    key: str
+    heading: str
+    show: Callable[[Any], str] = str
+    right: bool = False
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Columns and rows of raw values, one per column."""
+
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A command's result: a JSON object, and the tables that people read.
+
+    `data` is the JSON object less its schema. `tables` are shown in order; CSV
+    writes the first alone, with raw values. `notes` are one-line remarks under the
+    tables, `assumptions` what a number rests on (they stand in `data` too).
+    """
+
+    schema: str
+    data: Mapping[str, Any]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
+def shown(column: Column, value: Any) -> str:
+    """`value` as `column` shows it to people; '-' where there is none."""
+    return "-" if value is None else column.show(value)

@@ -1,0 +1,1 @@
+"""Frozen types that every layer above trusts. They are checked once, at the edge."""

@@ -1,0 +1,68 @@
+"""What a variant is: names of its parts in `calc`, and the backends that run it."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from attnbench.calc.attention_cost import Cost
+from attnbench.calc.patterns import Pattern
+from attnbench.spec.attention import AttentionShape, Mode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ParamValue = int | float | bool | str
+Params = Mapping[str, ParamValue]
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """One implementation of a variant.
+
+    `supports(shape, mode, params, device_type)` answers the reason it cannot run,
+    or None. `device_type` is torch's: "cpu" or "cuda" (ROCm too).
+    `prepare(shape, params, device)` makes everything that does not depend on the
+    values of query, key and value (masks, block lists, random features, learned
+    projections); it stands in `setup_ms`, never in `time_ms`.
+    `forward(query, key, value, state)` answers the output [batch, heads, seq_q,
+    head_dim]; autograd runs through it where the mode asks for a backward.
+    `workspace_bytes(shape, mode, params)` predicts the most memory held at once
+    beyond inputs and outputs, so that a point that cannot fit is skipped.
+    `interpreted_on` names device types where it runs under an interpreter: such a
+    point is checked, never timed.
+    """
+
+    name: str
+    supports: Callable[[AttentionShape, Mode, Params, str], str | None]
+    prepare: Callable[[AttentionShape, Params, str], Any]
+    forward: Callable[["Tensor", "Tensor", "Tensor", Any], "Tensor"]
+    workspace_bytes: Callable[[AttentionShape, Mode, Params], int]
+    interpreted_on: frozenset[str] = frozenset()
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """An attention variant: its mathematics by reference to `calc`, its backends.
+
+    `exact` is whether its output is softmax attention over all pairs.
+    `defaults` are its own settings; `resolve(shape, params)` fills those that
+    depend on the shape. `pattern(shape, params)` is the set of attended pairs;
+    None where the variant is no pattern (performer, linformer, linear): then
+    `reference(query, key, value, shape, params)` states its mathematics in
+    float64. `causal_forms` are the values of `causal` that its mathematics has,
+    `modes` the modes.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    exact: bool
+    defaults: Params
+    resolve: Callable[[AttentionShape, Params], Params]
+    pattern: Callable[[AttentionShape, Params], Pattern] | None
+    cost: Callable[[AttentionShape, Mode, Params], Cost]
+    backends: tuple[Backend, ...]
+    causal_forms: frozenset[bool] = frozenset({True, False})
+    modes: frozenset[Mode] = frozenset(Mode)
+    reference: Callable[["Tensor", "Tensor", "Tensor", AttentionShape, Params], "Tensor"] | None = (
+        None
+    )

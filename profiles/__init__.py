@@ -1,0 +1,1 @@
+"""Profiles as data: models, hardware and sweeps, one YAML file a thing."""
