@@ -28,7 +28,7 @@ def _parse(text: str, suffixes: dict[str, int], *, what: str, example: str) -> i
     value, rest = divmod(scaled, 10 ** len(fraction))
     if rest:
         raise UserError(f"{what}: {text!r} is not a whole number", hint=f"Write {example}.")
-    return value
+    return int(value)
 
 
 def parse_length(text: str, *, what: str = "length", minimum: int = 1) -> int:
@@ -43,7 +43,7 @@ def parse_length(text: str, *, what: str = "length", minimum: int = 1) -> int:
     value = _parse(text, _LENGTH_SUFFIX, what=what, example="4096, 4k (= 4096) or 1m")
     if value < minimum:
         raise UserError(f"{what}: {text!r} is under {minimum}")
-    return value
+    return int(value)
 
 
 def parse_lengths(text: str, *, what: str = "lengths", minimum: int = 1) -> tuple[int, ...]:

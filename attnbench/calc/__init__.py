@@ -1,0 +1,1 @@
+"""Pure functions, standard library only: every cost formula and every pattern's arithmetic."""

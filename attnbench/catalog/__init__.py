@@ -1,0 +1,1 @@
+"""Reads profiles, configurations and checkpoints into spec types; one adapter a model family."""

@@ -1,0 +1,1 @@
+"""One policy file an inference engine."""

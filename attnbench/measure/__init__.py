@@ -1,0 +1,1 @@
+"""Inputs, timers, rounds, the sweep, its journal, the environment, accuracy."""
