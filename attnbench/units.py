@@ -114,3 +114,24 @@ def format_rate(per_s: float, unit: str) -> str:
         if per_s >= scale:
             return f"{per_s / scale:,.4g} {letter}{unit}"
     return f"{per_s:,.4g} {unit}"
+
+
+def format_figure(key: str, value: object) -> str:
+    """A profile's figure as people read it; its unit is in its key.
+
+    >>> format_figure("peak_flops_per_s.bf16", 989.4e12)
+    '989.4 TFLOP/s'
+    """
+    if not isinstance(value, int | float):
+        return str(value)
+    if "flops_per_s" in key:
+        return format_rate(value, "FLOP/s")
+    if key.endswith("bytes_per_s"):
+        return format_rate(value, "B/s")
+    if key.endswith("_hz"):
+        return format_rate(value, "Hz")
+    if key.endswith("_bytes"):
+        return (
+            f"{format_gib(int(value))} ({format_gb(value)})" if value >= GB else format_gib(value)
+        )
+    return f"{value:g} W" if key.endswith("_w") else f"{value:,g}"

@@ -1,8 +1,10 @@
 """Strict YAML: no duplicate or unknown keys, types checked, errors with file and line.
 
-PyYAML reads `3.35e12` as text and lets a duplicate key win in silence; both are
-mended here. Anchors and aliases are refused: no file of ours needs them, and they
-are how a small file becomes gigabytes.
+PyYAML follows YAML 1.1, where `3.35e12` is text, `010` is 8, `1:30` is 90, `no` is
+false, and a duplicate key wins in silence. Here a number is what anybody would call
+one, true and false are the only booleans, and a key stands once. Anchors and aliases
+are refused: no file of ours needs them, and they are how a small file becomes
+gigabytes.
 """
 
 import re
@@ -19,16 +21,30 @@ T = TypeVar("T")
 MAX_BYTES = 16 << 20
 _MAX_DEPTH = 64
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)\Z")
+_FLOAT = re.compile(
+    r"[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z"
+    r"|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+)
 _UNKNOWN = re.compile(r"unknown field `(.+?)`")
-_PATH = re.compile(r" - at `(.+?)`$")
+_PATH = re.compile(r" - at `(?:key` in `)?(.+?)`$")
 
 
 class _Loader(_BASE):  # type: ignore[misc]
-    """Safe loader that also reads 3.35e12 as a number."""
+    """Safe loader whose plain words are read as the module's docstring says."""
+
+    # A dictionary of its own: the base's is shared by every user of PyYAML.
+    yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+for _tag, _pattern, _first in (
+    ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
+    ("bool", _BOOL, list("tTfF")),
+    ("int", _INT, list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
 
 
 def read_yaml(path: Path, schema: type[T], *, label: str | None = None) -> T:
@@ -39,6 +55,8 @@ def read_yaml(path: Path, schema: type[T], *, label: str | None = None) -> T:
     """
     label = label or str(path)
     try:
+        if not path.is_file():  # a pipe or a device has no end
+            raise UserError(f"{label}: {'not a file' if path.exists() else 'no such file'}")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{label}: over {MAX_BYTES >> 20} MiB; that is no profile")
         text = path.read_text(encoding="utf-8")
@@ -55,16 +73,16 @@ def parse_yaml(text: str, schema: type[T], *, label: str) -> T:
     Raises:
         UserError: not YAML, or does not fit `schema`.
     """
-    build = _Builder(_Loader(text), label)
+    build = _Builder(label)
     try:
-        data = build.document()
+        data = build.document(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{label}:{mark.line + 1}" if mark is not None else label
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{where}: not valid YAML: {problem}") from None
-    finally:
-        build.loader.dispose()
+    except RecursionError:
+        raise UserError(f"{label}: nested deeper than {_MAX_DEPTH}") from None
     try:
         return msgspec.convert(data, schema)
     except msgspec.ValidationError as error:
@@ -74,44 +92,63 @@ def parse_yaml(text: str, schema: type[T], *, label: str) -> T:
 class _Builder:
     """Python values from YAML nodes, with the line of each path kept."""
 
-    def __init__(self, loader: Any, label: str) -> None:
-        self.loader = loader
+    def __init__(self, label: str) -> None:
         self.label = label
         self.lines: dict[str, int] = {}
         self._seen: set[int] = set()
 
-    def document(self) -> Any:
-        node = self.loader.get_single_node()
-        return None if node is None else self._value(node, "$", 0)
+    def document(self, text: str) -> Any:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return None if node is None else self._value(loader, node, "$", 0)
+        finally:
+            loader.dispose()
 
-    def _value(self, node: yaml.Node, path: str, depth: int) -> Any:
+    def _value(self, loader: Any, node: yaml.Node, path: str, depth: int) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
-        if not isinstance(node, yaml.CollectionNode):
-            return self.loader.construct_object(node, deep=True)
         if depth > _MAX_DEPTH:
-            raise UserError(f"{self.label}:{line}: nested deeper than {_MAX_DEPTH}")
+            raise self._error(line, f"nested deeper than {_MAX_DEPTH}")
         if id(node) in self._seen:  # an alias: the same node a second time
-            raise UserError(f"{self.label}:{line}: anchors and aliases are not read here")
+            raise self._error(line, "anchors and aliases are not read here")
         self._seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
-        return [self._value(n, f"{path}[{i}]", depth + 1) for i, n in enumerate(node.value)]
+            return self._mapping(loader, node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self._value(loader, child, f"{path}[{i}]", depth + 1)
+                for i, child in enumerate(node.value)
+            ]
+        return self._scalar(loader, node)
 
-    def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[Any, Any]:
-        made: dict[Any, Any] = {}
+    def _mapping(
+        self, loader: Any, node: yaml.MappingNode, path: str, depth: int
+    ) -> dict[str, Any]:
+        made: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key_line = key_node.start_mark.line + 1
-            key = None
-            if isinstance(key_node, yaml.ScalarNode):
-                key = self.loader.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int):
-                raise UserError(f"{self.label}:{key_line}: a key must be a plain word")
+            line = key_node.start_mark.line + 1
+            key = self._scalar(loader, key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                raise self._error(line, "a key must be a plain word (quote it if it is a number)")
             if key in made:
-                raise UserError(f"{self.label}:{key_line}: duplicate key {key!r}")
-            self.lines[f"{path}.{key}"] = key_line
-            made[key] = self._value(value_node, f"{path}.{key}", depth + 1)
+                raise self._error(line, f"duplicate key {key!r}")
+            self.lines[f"{path}.{key}"] = line
+            made[key] = self._value(loader, value_node, f"{path}.{key}", depth + 1)
         return made
+
+    def _scalar(self, loader: Any, node: yaml.Node) -> Any:
+        line = node.start_mark.line + 1
+        try:
+            value = loader.construct_object(node, deep=True)
+        except ValueError as error:  # more digits than an int may have, a month 13
+            raise self._error(line, f"{str(node.value)[:40]!r}: {error}") from None
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise self._error(line, f"{node.value} is no finite number")
+        return value
+
+    def _error(self, line: int, problem: str) -> UserError:
+        return UserError(f"{self.label}:{line}: {problem}")
 
 
 def _explain(
@@ -126,16 +163,28 @@ def _explain(
     unknown = _UNKNOWN.search(message)
     if unknown is None:
         key = path.removeprefix("$").lstrip(".") or "the whole file"
-        return UserError(f"{label}:{lines.get(path, 1)}: {key}: {message}")
-    line = lines.get(f"{path}.{unknown[1]}", lines.get(path, 1))
+        return UserError(f"{label}:{_line(lines, path)}: {key}: {message}")
+    line = lines.get(f"{path}.{unknown[1]}", _line(lines, path))
     known = [f for s in _structs(schema) for f in s.__struct_encode_fields__]
     near = difflib.get_close_matches(unknown[1], known, n=1)
     tail = f" Did you mean {near[0]!r}?" if near else ""
     return UserError(f"{label}:{line}: unknown key {unknown[1]!r}.{tail}")
 
 
+def _line(lines: dict[str, int], path: str) -> int:
+    """The line of `path`, or of the nearest thing around it that has one.
+
+    msgspec writes `[...]` for a key of a mapping, whose own line it does not know.
+    """
+    while path not in lines and len(path) > 1:
+        path = path[: max(path.rfind("."), path.rfind("["), 1)]
+    return lines.get(path, 1)
+
+
 def _structs(schema: Any) -> list[Any]:
     """`schema` and every Struct named in its fields' types."""
+    import msgspec.inspect
+
     found: list[Any] = []
 
     def walk(info: Any) -> None:
@@ -148,8 +197,6 @@ def _structs(schema: Any) -> list[Any]:
             for child in value if isinstance(value, tuple) else (value,):
                 if isinstance(child, msgspec.inspect.Type | msgspec.inspect.Field):
                     walk(child)
-
-    import msgspec.inspect
 
     walk(msgspec.inspect.type_info(schema))
     return found
