@@ -131,7 +131,6 @@ def format_figure(key: str, value: object) -> str:
     if key.endswith("_hz"):
         return format_rate(value, "Hz")
     if key.endswith("_bytes"):
-        return (
-            f"{format_gib(int(value))} ({format_gb(value)})" if value >= GB else format_gib(value)
-        )
+        size = format_gib(int(value))
+        return f"{size} ({format_gb(value)})" if value >= GB else size
     return f"{value:g} W" if key.endswith("_w") else f"{value:,g}"
