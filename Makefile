@@ -1,28 +1,64 @@
 # Two commands do everything: `make sweep` and `make test`. Both make .venv first.
+#
 #   PYTHON=python3.12   the interpreter that .venv is made from
-#   INSTALL=0           use what PYTHON already has; install nothing (no network needed)
-#   ARGS="..."          more options for the sweep
+#   INSTALL=0           use what PYTHON already has and install nothing
+#   ARGS="..."          more options for the sweep: make sweep ARGS="--preset smoke"
 
 PYTHON ?= python3
 INSTALL ?= 1
 ARGS ?=
 
+# Python runs with the safe path: the checkout's own folder `kernels` must never be
+# found in place of the package of that name.
+export PYTHONSAFEPATH = 1
+
 ifeq ($(INSTALL),0)
-BIN := env PYTHONPATH=$(CURDIR)/.links $(PYTHON) -m
-SETUP := .links/attnbench
+READY := .links/.made
+RUN := PYTHONPATH=$(CURDIR)/.links $(PYTHON) -m
 else
-BIN := .venv/bin/python -m
-SETUP := .venv/.installed
+READY := .venv/.installed
+RUN := .venv/bin/python -m
 endif
-RUN_ATTNBENCH := $(BIN) attnbench
 
 .PHONY: setup sweep test test-all lint types unit gpu-test clean
 
-setup: $(SETUP)
+setup: $(READY)
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "attnbench needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12" >&2; exit 2; }
+	  { echo "attnbench needs Python 3.11 or newer; try: make PYTHON=python3.12" >&2; exit 2; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# What the package-dir mapping of pyproject.toml says, as links: no installation needed.
+.links/.made: pyproject.toml Makefile
+	rm -rf .links && mkdir -p .links/attnbench
+	ln -s $(CURDIR)/attnbench/* $(CURDIR)/kernels $(CURDIR)/profiles .links/attnbench/
+	touch $@
+
+sweep: $(READY)
+	$(RUN) attnbench sweep $(ARGS)
+
+test: lint types unit
+
+lint: $(READY)
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+
+types: $(READY)
+	$(RUN) mypy
+	$(RUN) mypy kernels profiles
+
+unit: $(READY)
+	$(RUN) pytest -m "not slow and not gpu"
+
+test-all: lint types
+	$(RUN) pytest -m "not gpu"
+
+gpu-test: $(READY)
+	$(RUN) pytest -m gpu
+
+clean:
+	rm -rf .venv .links build *.egg-info

@@ -1,4 +1,4 @@
-"""The first table of a document as CSV: keys as header, raw values, None as empty."""
+"""The records of a document as CSV: keys as header, raw values, None as empty."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ def render(document: Document) -> str:
     """The CSV text; rows end in a newline."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    table = document.tables[0]
+    table = document.records or document.tables[0]
     writer.writerow([column.key for column in table.columns])
     writer.writerows(table.rows)
     return out.getvalue()

@@ -29,14 +29,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A command's result: a JSON object, and the tables that people read.
 
-    `data` is the JSON object less its schema. `tables` are shown in order; CSV
-    writes the first alone, with raw values. `notes` are one-line remarks under the
+    `data` is the JSON object less its schema. `tables` are shown in order. CSV writes
+    the raw values of `records`, or of the first table where there are none. `notes`
+    are one-line remarks under the
     tables, `assumptions` what a number rests on (they stand in `data` too).
     """
 
     schema: str
     data: Mapping[str, Any]
     tables: tuple[Table, ...]
+    records: Table | None = None
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
 

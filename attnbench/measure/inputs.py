@@ -1,0 +1,64 @@
+"""Seeded inputs, the same for every variant at a shape."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.spec.dtype import Dtype
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+SEED = 20260217
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """Standard normal query, key, value, and the output's gradient where one is needed.
+
+    Query and `grad_output` [batch, heads, seq_q, head_dim]; key and value
+    [batch, kv_heads, seq_kv, head_dim].
+    """
+
+    query: "Tensor"
+    key: "Tensor"
+    value: "Tensor"
+    grad_output: "Tensor | None"
+
+
+def make_inputs(shape: AttentionShape, mode: Mode, device_type: str) -> Inputs:
+    """Inputs of `shape`: drawn in fp32 on the CPU, so that every device gets the same."""
+    import torch
+
+    generator = torch.Generator().manual_seed(SEED)
+
+    def draw(heads: int, tokens: int) -> "Tensor":
+        drawn = torch.randn(shape.batch, heads, tokens, shape.head_dim, generator=generator)
+        return drawn.to(device_type, torch_dtype(shape.dtype))
+
+    return Inputs(
+        query=draw(shape.heads, shape.seq_q),
+        key=draw(shape.kv_heads, shape.seq_kv),
+        value=draw(shape.kv_heads, shape.seq_kv),
+        grad_output=draw(shape.heads, shape.seq_q) if mode in (Mode.BWD, Mode.FWD_BWD) else None,
+    )
+
+
+def torch_dtype(dtype: Dtype) -> "torch.dtype":
+    """Torch's name for `dtype`.
+
+    Raises:
+        ValueError: attention is not timed in that format.
+    """
+    import torch
+
+    names = {
+        Dtype.FP64: torch.float64,
+        Dtype.FP32: torch.float32,
+        Dtype.FP16: torch.float16,
+        Dtype.BF16: torch.bfloat16,
+    }
+    if dtype not in names:
+        raise ValueError(f"attention is timed in {', '.join(names)}, not in {dtype}")
+    return names[dtype]

@@ -1,0 +1,204 @@
+"""What a sweep leaves on disk, so that a kill at any byte loses one group at most.
+
+results.csv decides which points there are. A group's samples are written first, then
+its rows, each file flushed to disk; on resume a torn last line is dropped, and so are
+samples of points that have no row.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from attnbench.errors import UserError
+from attnbench.report.as_json import plain
+from attnbench.report.emit import write_atomically
+from attnbench.report.results_csv import header_line, read_rows, row_line
+from attnbench.spec.result import ResultRow
+
+SCHEMA = "attnbench.run/1"
+RESULTS, SAMPLES, RUN, SUMMARY = "results.csv", "samples.jsonl", "run.json", "summary.md"
+
+Key = tuple[str | int | bool, ...]
+
+
+class Journal:
+    """A run folder that this process alone writes. Use `open_journal`."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], rows: list[ResultRow]) -> None:
+        self.folder = folder
+        self.run = run
+        self.rows = rows
+
+    def finished(self) -> set[Key]:
+        """Keys of the points that have a row."""
+        return {row.key for row in self.rows}
+
+    def append(self, rows: Sequence[ResultRow], samples: Mapping[Key, list[list[float]]]) -> None:
+        """Add a finished group: its samples, then its rows, each flushed to disk.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        lines = [
+            json.dumps({"key": list(key), "round": number, "samples_ms": values})
+            for key, rounds in samples.items()
+            for number, values in enumerate(rounds)
+        ]
+        try:
+            _append(self.folder / SAMPLES, "".join(line + "\n" for line in lines))
+            _append(self.folder / RESULTS, "".join(row_line(row) for row in rows))
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: {error.strerror}",
+                hint="What had ended is kept; free some space and run again with --resume.",
+            ) from None
+        self.rows += rows
+
+    def write_run(self, **changes: Any) -> None:
+        """Write run.json with `changes`, atomically."""
+        self.run = {**self.run, **changes}
+        text = json.dumps(plain(self.run), indent=2, allow_nan=False) + "\n"
+        write_atomically(self.folder / RUN, text)
+
+    def write_summary(self, markdown: str) -> None:
+        """Write summary.md, atomically."""
+        write_atomically(self.folder / SUMMARY, markdown)
+
+
+@contextlib.contextmanager
+def open_journal(
+    folder: Path, configuration: Mapping[str, Any], *, resume: bool
+) -> Iterator[Journal]:
+    """The run folder `folder`, locked for this process until the context ends.
+
+    `configuration` is what must not change between a run and its resumption.
+
+    Raises:
+        UserError: the folder cannot be written, holds a run already (and `resume` is
+            not asked for), is of a run with other options, or is in use.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a", encoding="ascii")  # noqa: SIM115 - held open below
+    except OSError as error:
+        raise UserError(f"run folder {folder}: {error.strerror}") from None
+    with lock:
+        _lock(lock, folder)
+        yield _open(folder, dict(plain(configuration)), resume)
+
+
+def _open(folder: Path, configuration: dict[str, Any], resume: bool) -> Journal:
+    if not (folder / RUN).exists():
+        if (folder / RESULTS).exists():
+            raise UserError(f"{folder / RESULTS} has no {RUN} beside it; that is no run folder")
+        journal = Journal(folder, {"schema": SCHEMA, "configuration": configuration}, [])
+        journal.write_run()
+    elif not resume:
+        raise UserError(
+            f"run folder {folder} holds a run already",
+            hint="Continue it with --resume, or name another with --run-dir.",
+        )
+    run = read_run(folder)
+    _require_same(run.get("configuration"), configuration, folder)
+    if not (folder / RESULTS).exists():
+        write_atomically(folder / RESULTS, header_line())
+    _drop_torn_line(folder / RESULTS)
+    rows = read_rows(folder / RESULTS)
+    _keep_samples_of({row.key for row in rows}, folder / SAMPLES)
+    return Journal(folder, run, rows)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The run.json of a run folder.
+
+    Raises:
+        UserError: there is none, it is no JSON, or of another schema.
+    """
+    path = folder / RUN
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(run, dict) or run.get("schema") != SCHEMA:
+        raise UserError(f"{path}: schema is not {SCHEMA!r}")
+    return run
+
+
+def read_samples(folder: Path) -> dict[Key, list[list[float]]]:
+    """Samples of each point by round; a torn last line is passed over.
+
+    Raises:
+        UserError: a line before the last is no sample.
+    """
+    samples: dict[Key, list[list[float]]] = {}
+    path = folder / SAMPLES
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            entry = json.loads(line)
+            samples.setdefault(tuple(entry["key"]), []).append(entry["samples_ms"])
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):
+                break
+            raise UserError(f"{path}:{number}: not a line of samples") from None
+    return samples
+
+
+def _require_same(before: Any, now: dict[str, Any], folder: Path) -> None:
+    if before == now:
+        return
+    before = before if isinstance(before, dict) else {}
+    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    raise UserError(
+        f"run folder {folder} was made with other options: {', '.join(changed)}",
+        hint="Resume with the options it was made with, or name another with --run-dir.",
+    )
+
+
+def _drop_torn_line(path: Path) -> None:
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        write_atomically(path, whole.decode("utf-8"))
+
+
+def _keep_samples_of(keys: set[Key], path: Path) -> None:
+    samples = read_samples(path.parent)
+    kept = {key: rounds for key, rounds in samples.items() if key in keys}
+    if kept.keys() == samples.keys() and path.exists() and path.read_bytes().endswith(b"\n"):
+        return
+    lines = [
+        json.dumps({"key": list(key), "round": number, "samples_ms": values}) + "\n"
+        for key, rounds in kept.items()
+        for number, values in enumerate(rounds)
+    ]
+    write_atomically(path, "".join(lines))
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Take the folder's lock; the system frees it when this process dies."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory lock; one sweep a folder is on the user
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(
+            f"run folder {folder} is in use by another sweep",
+            hint="Wait for it, or name another folder with --run-dir.",
+        ) from None

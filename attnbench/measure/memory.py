@@ -1,0 +1,81 @@
+"""The high-water mark of one call, in a pass of its own that is never timed."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from attnbench.calc.operands import operand_bytes, result_bytes
+from attnbench.measure.isolation import Say
+from attnbench.measure.plan import Point
+
+
+class Peak(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes at the high-water mark: all of them, and those beyond inputs and results."""
+
+    peak_memory_bytes: int
+    workspace_bytes: int
+
+
+def _peak(point: Point, beyond_inputs: int) -> Peak:
+    operands = operand_bytes(point.shape, point.mode)
+    results = result_bytes(point.shape, point.mode)
+    beyond = max(beyond_inputs, results)
+    return Peak(peak_memory_bytes=operands - results + beyond, workspace_bytes=beyond - results)
+
+
+def device_peak(call: Callable[[], Any], point: Point) -> Peak:
+    """The peak of `call` by the device allocator's own count; inputs stand already."""
+    import torch
+
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return _peak(point, torch.cuda.max_memory_allocated() - before)
+
+
+def host_peak(point: Point, say: Say) -> Peak:
+    """Job: the peak of `point` on the CPU, as resident memory of this fresh process.
+
+    Run it in a process of its own: memory that an earlier call gave back to the
+    allocator would be used again unseen. A small call of the same point first loads
+    what the library loads once.
+    """
+    from attnbench.measure.inputs import make_inputs
+    from attnbench.measure.worker import build_call
+
+    small = msgspec.structs.replace(
+        point.shape, seq_q=min(point.shape.seq_q, 64), seq_kv=min(point.shape.seq_kv, 64), batch=1
+    )
+    variant, _ = point.implementation()
+    tiny = msgspec.structs.replace(
+        point, shape=small, params=variant.resolve(small, variant.defaults)
+    )
+    build_call(tiny, make_inputs(small, point.mode, "cpu"), "cpu")()
+    inputs = make_inputs(point.shape, point.mode, "cpu")
+    before = _reset_mark()
+    result = build_call(point, inputs, "cpu")()
+    peak = _high_water_mark() - before
+    del result
+    return _peak(point, peak)
+
+
+def _reset_mark() -> int:
+    """Set the high-water mark to what is resident now, where Linux lets us; answer it."""
+    if sys.platform == "linux":
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    return _high_water_mark()
+
+
+def _high_water_mark() -> int:
+    if sys.platform == "linux":
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used << 10

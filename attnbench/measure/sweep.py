@@ -1,0 +1,245 @@
+"""A sweep: groups in child processes, culprits apart, rows in the journal as they end."""
+
+import importlib.util
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from attnbench import __version__
+from attnbench.catalog.hardware import find_by_device_name
+from attnbench.errors import MachineError, missing_extra
+from attnbench.measure import environment, memory, rows, worker
+from attnbench.measure.environment import Device
+from attnbench.measure.isolation import Ended, run_isolated
+from attnbench.measure.journal import Journal, open_journal
+from attnbench.measure.plan import Group, Point, Preset, predicted_bytes
+from attnbench.measure.rows import Bench, Roof
+from attnbench.measure.worker import GroupJob, GroupOutcome, Outcome
+from attnbench.spec.dtype import Dtype
+from attnbench.spec.result import ResultRow, Status
+from attnbench.units import GIB, format_gib
+
+_SHARE_OF_FREE = 0.8  # of the memory free at the start that one point may take
+_CHECK_MARGIN = GIB  # references and inputs that a group's process holds beside a point
+
+_STATUS_OF_FAILURE = {
+    "timeout": Status.TIMEOUT,
+    "crash": Status.ERROR,
+    "error": Status.ERROR,
+}
+
+
+class Progress(Protocol):
+    """What a sweep tells while it runs."""
+
+    def start_group(self, number: int, total: int, group: Group, points: int) -> None:
+        """A group of `points` begins."""
+        ...
+
+    def end_group(self, rows: list[ResultRow], took_s: float) -> None:
+        """Its rows are on disk."""
+        ...
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A sweep before it runs: its groups, and the points that will not fit and why."""
+
+    name: str
+    preset: Preset
+    device: Device
+    groups: tuple[Group, ...]
+    memory_limit_bytes: int
+    skipped: Mapping[tuple[str | int | bool, ...], str]
+
+    def configuration(self) -> dict[str, Any]:
+        """What a resumed run must share with this one."""
+        return {
+            "preset": self.name,
+            "grids": msgspec.to_builtins(self.preset.grids),
+            "timing": msgspec.to_builtins(self.preset.timing),
+            "time_limit_s": self.preset.time_limit_s,
+            "device": self.device.name,
+        }
+
+
+def find_device(wanted: str) -> Device:
+    """The device to sweep on, described by a child process.
+
+    Raises:
+        MachineError: torch is not installed, or there is no such device.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise missing_extra("torch", "bench")
+    ended = run_isolated(worker.probe, wanted)
+    if ended.failed:
+        raise MachineError(
+            f"--device {wanted}: {ended.reason.removeprefix('RuntimeError: ')}",
+            hint="`attnbench doctor` shows what this machine has; --device cpu works anywhere.",
+        )
+    assert isinstance(ended.result, Device)
+    return ended.result
+
+
+def make_plan(
+    name: str,
+    preset: Preset,
+    groups: tuple[Group, ...],
+    device: Device,
+    memory_limit_bytes: int | None,
+) -> Plan:
+    """Decide, before anything runs, which points are predicted not to fit."""
+    limit = memory_limit_bytes or int(_SHARE_OF_FREE * device.free_bytes)
+    skipped = {}
+    for point in (p for group in groups for p in group.points):
+        needed = predicted_bytes(point)
+        if needed > limit:
+            skipped[point.key] = (
+                f"predicted to need {format_gib(needed)}; {format_gib(limit)} may be used"
+            )
+    return Plan(
+        name=name,
+        preset=preset,
+        device=device,
+        groups=groups,
+        memory_limit_bytes=limit,
+        skipped=skipped,
+    )
+
+
+def run_sweep(plan: Plan, folder: Path, *, resume: bool, progress: Progress) -> list[ResultRow]:
+    """Run every group of `plan` that the folder has no rows of; answer all rows.
+
+    Raises:
+        UserError: the folder cannot be used, see `open_journal`.
+    """
+    versions = environment.versions()
+    bench = Bench(
+        device=plan.device,
+        timing=plan.preset.timing,
+        versions=versions,
+        roofs=_roofs(plan.device),
+    )
+    with open_journal(folder, plan.configuration(), resume=resume) as journal:
+        journal.write_run(
+            attnbench_version=__version__,
+            environment={
+                "device": msgspec.to_builtins(plan.device),
+                "versions": versions,
+                "system": environment.system(),
+            },
+            memory_limit_bytes=plan.memory_limit_bytes,
+            started=journal.run.get("started", _now()),
+            ended=None,
+        )
+        for number, group in enumerate(plan.groups, start=1):
+            _finish_group(plan, bench, journal, group, number, progress)
+        journal.write_run(ended=_now())
+        return journal.rows
+
+
+def _finish_group(
+    plan: Plan, bench: Bench, journal: Journal, group: Group, number: int, progress: Progress
+) -> None:
+    finished = journal.finished()
+    left = tuple(point for point in group.points if point.key not in finished)
+    if not left:
+        return
+    progress.start_group(number, len(plan.groups), group, len(left))
+    start = time.monotonic()
+    rest = msgspec.structs.replace(group, points=left)
+    outcomes, spent, timer = _run_group(plan, rest)
+    made = rows.group_rows(rest, outcomes, timer, bench)
+    journal.append(
+        made,
+        {
+            point.key: outcomes[i].rounds_ms
+            for i, point in enumerate(left)
+            if outcomes[i].status is Status.OK
+        },
+    )
+    before = journal.run.get("seconds", {})
+    journal.write_run(seconds={k: before.get(k, 0.0) + v for k, v in spent.items()})
+    progress.end_group(made, time.monotonic() - start)
+
+
+def _run_group(plan: Plan, group: Group) -> tuple[dict[int, Outcome], dict[str, float], str]:
+    """Outcomes of a group. Where its process dies, again without the point it died at."""
+    settled = {
+        i: Outcome(status=Status.SKIPPED, note=plan.skipped[point.key])
+        for i, point in enumerate(group.points)
+        if point.key in plan.skipped
+    }
+    spent = {"check_s": 0.0, "setup_s": 0.0, "memory_s": 0.0, "timed_s": 0.0}
+    timer = ""
+    while len(settled) < len(group.points):
+        ended = _in_child(plan, group, frozenset(settled))
+        if ended.failed is None:
+            result: GroupOutcome = ended.result
+            settled |= result.outcomes
+            timer = result.timer
+            for phase in spent:
+                spent[phase] += getattr(result, phase)
+            break
+        failure = Outcome(status=_STATUS_OF_FAILURE[ended.failed], note=ended.reason)
+        if ended.at:
+            settled[int(ended.at)] = failure
+        else:  # before any point: the inputs themselves cannot be made
+            settled |= {i: failure for i in range(len(group.points)) if i not in settled}
+    if plan.device.type == "cpu":
+        start = time.monotonic()
+        for i, point in enumerate(group.points):
+            if settled[i].status is Status.OK:
+                _add_host_peak(plan, point, settled[i])
+        spent["memory_s"] += time.monotonic() - start
+    return settled, spent, timer
+
+
+def _in_child(plan: Plan, group: Group, skip: frozenset[int]) -> Ended:
+    job = GroupJob(group=group, skip=skip, device=plan.device, timing=plan.preset.timing)
+    return run_isolated(
+        worker.run_group,
+        job,
+        time_limit_s=plan.preset.time_limit_s,
+        memory_limit_bytes=_limit_for_child(plan),
+    )
+
+
+def _add_host_peak(plan: Plan, point: Point, outcome: Outcome) -> None:
+    ended = run_isolated(
+        memory.host_peak,
+        point,
+        time_limit_s=plan.preset.time_limit_s,
+        memory_limit_bytes=_limit_for_child(plan),
+    )
+    if ended.failed:
+        outcome.note = f"memory not measured: {ended.reason}"
+    else:
+        outcome.peak = ended.result
+
+
+def _limit_for_child(plan: Plan) -> int | None:
+    if plan.device.type != "cpu":
+        return None  # the device's allocator refuses by itself; host memory is not the point
+    return plan.memory_limit_bytes + _CHECK_MARGIN
+
+
+def _roofs(device: Device) -> dict[str, Roof]:
+    spec = None
+    if device.type == "cuda":
+        spec = find_by_device_name(device.name, device.memory_bytes)
+    if spec is None:
+        return {}
+    return {
+        dtype.value: Roof(
+            flops_per_s=spec.peak_flops_per_s(dtype), bytes_per_s=spec.bandwidth_bytes_per_s
+        )
+        for dtype in Dtype
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
