@@ -1,18 +1,150 @@
-"""The arithmetic of attention patterns: which query-key pairs are attended."""
+"""Which query-key pairs an attention pattern attends: one definition, on positions.
 
+Query row i stands at position i + seq_kv - seq_q (bottom-right alignment), key j at
+j. A pattern is compiled from here: to a dense mask by calling `allows` on arrays, to
+blocks for an implementation that skips by `blocks`. Counts are exact integers.
+"""
+
+from collections.abc import Iterator
 from typing import Any, Protocol
+
+import msgspec
+
+from attnbench.calc.pattern_counts import column_pairs, comb_keys, comb_pairs
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """Some query positions, and key ranges that hold every key they attend.
+
+    The key ranges are disjoint and not empty; not every pair inside a block is
+    attended (`allows` says which).
+    """
+
+    queries: range
+    keys: tuple[range, ...]
 
 
 class Pattern(Protocol):
-    """A set of attended query-key pairs, over positions.
-
-    Query row i stands at position i + seq_kv - seq_q; `allows` takes positions.
-    """
+    """A set of attended query-key pairs, over positions."""
 
     def allows(self, query: Any, key: Any) -> Any:
-        """Whether the pair is attended: ints, or arrays that broadcast, alike."""
+        """Whether the pair is attended: ints, or integer arrays that broadcast, alike."""
         ...
 
     def pairs(self, seq_q: int, seq_kv: int) -> int:
         """Attended pairs of one head, exactly."""
         ...
+
+    def keys(self, seq_q: int, seq_kv: int) -> int:
+        """Keys that at least one query attends, exactly."""
+        ...
+
+
+class BlockedPattern(Pattern, Protocol):
+    """A pattern that also says in which blocks its pairs lie."""
+
+    def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
+        """Blocks of at most `rows` queries; each query that attends a key is in one."""
+        ...
+
+
+class Full(msgspec.Struct, frozen=True, kw_only=True):
+    """Every pair; causal: the keys up to the query's own position."""
+
+    causal: bool
+
+    def allows(self, query: Any, key: Any) -> Any:
+        """Whether the pair is attended."""
+        if self.causal:
+            return key <= query
+        return (key == key) & (query == query)
+
+    def pairs(self, seq_q: int, seq_kv: int) -> int:
+        """Attended pairs: seq_q · seq_kv, less the causal triangle."""
+        high = 0 if self.causal else seq_q + seq_kv
+        return comb_pairs(seq_kv - seq_q, seq_kv - 1, seq_kv, -seq_kv, high, 1)
+
+    def keys(self, seq_q: int, seq_kv: int) -> int:
+        """All of them: the last query attends every key."""
+        return seq_kv
+
+
+class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A local window, self included, and the first `sink` tokens.
+
+    Causal: the window is the `window` keys i, i - d, i - 2d, ... of dilation d, so
+    i - window·d < j <= i. Otherwise |i - j| <= (window // 2)·d. A sink key is
+    attended by every query (causal: by those not before it).
+
+    Source: Beltagy et al. 2020, arXiv:2004.05150, section 3.1 (window, dilation);
+    Xiao et al. 2023, arXiv:2309.17453 (sinks).
+    """
+
+    window: int
+    causal: bool
+    dilation: int = 1
+    sink: int = 0
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Lowest and highest distance key - query in the window."""
+        half = self.window // 2 * self.dilation
+        return (-(self.window - 1) * self.dilation, 0) if self.causal else (-half, half)
+
+    def allows(self, query: Any, key: Any) -> Any:
+        """Whether the pair is attended."""
+        low, high = self.reach
+        distance = key - query
+        seen = (distance >= low) & (distance <= high)
+        if self.dilation > 1:
+            seen = seen & (distance % self.dilation == 0)
+        if self.sink:
+            sinks = key < self.sink
+            seen = seen | (sinks & (distance <= 0) if self.causal else sinks)
+        return seen
+
+    def pairs(self, seq_q: int, seq_kv: int) -> int:
+        """Attended pairs: the window's, and each sink's outside the window."""
+        return self.pairs_of(range(seq_kv - seq_q, seq_kv), seq_kv)
+
+    def pairs_of(self, queries: range, seq_kv: int) -> int:
+        """Attended pairs of the consecutive positions `queries` alone."""
+        if not queries:
+            return 0
+        first, last = queries[0], queries[-1]
+        comb = (*self.reach, self.dilation)
+        window = comb_pairs(first, last, seq_kv, *comb)
+        sinks = min(self.sink, seq_kv)
+        return window + column_pairs(sinks, first, last, *comb, causal=self.causal)
+
+    def keys(self, seq_q: int, seq_kv: int) -> int:
+        """Attended keys: each query's own, and what lies before the first query."""
+        first = seq_kv - seq_q
+        if first <= 0:
+            return seq_kv
+        sinks = min(self.sink, first)
+        low, _ = self.reach
+        return seq_q + sinks + comb_keys(first, seq_q, low, self.dilation, sinks, first)
+
+    def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
+        """Runs of queries of one residue modulo the dilation, with their window and sinks."""
+        return self.blocks_of(range(seq_kv - seq_q, seq_kv), seq_kv, rows)
+
+    def blocks_of(self, queries: range, seq_kv: int, rows: int) -> Iterator[Block]:
+        """Blocks of the consecutive positions `queries` alone."""
+        low, high = self.reach
+        for residue in range(self.dilation):
+            positions = queries[residue :: self.dilation]
+            for start in range(0, len(positions), rows):
+                run = positions[start : start + rows]
+                sinks = min(self.sink, run[-1] + 1 if self.causal else seq_kv)
+                lowest, stop = max(0, run[0] + low), min(seq_kv, run[-1] + high + 1)
+                yield Block(queries=run, keys=self._ranges(run[0], lowest, stop, max(0, sinks)))
+
+    def _ranges(self, first: int, lowest: int, stop: int, sinks: int) -> tuple[range, ...]:
+        if self.dilation == 1 and lowest <= sinks:  # they touch: one range
+            lowest, stop, sinks = min(lowest, 0 if sinks else lowest), max(stop, sinks), 0
+        lowest = max(lowest, sinks)
+        lowest += (first - lowest) % self.dilation
+        found = (range(sinks), range(lowest, stop, self.dilation))
+        return tuple(keys for keys in found if keys)

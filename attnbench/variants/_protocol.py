@@ -1,7 +1,7 @@
 """What a variant is: names of its parts in `calc`, and the backends that run it."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
 ParamValue = int | float | bool | str
 Params = Mapping[str, ParamValue]
+
+
+class Reference(Protocol):
+    """A variant's mathematics in float64: the output, [batch, heads, rows, head_dim]."""
+
+    def __call__(
+        self,
+        query: "Tensor",
+        key: "Tensor",
+        value: "Tensor",
+        shape: AttentionShape,
+        params: Params,
+        rows: "Tensor | None" = None,
+    ) -> "Tensor":
+        """All query rows, or those that the index tensor `rows` names. Differentiable."""
+        ...
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +63,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     `defaults` are its own settings; `resolve(shape, params)` fills those that
     depend on the shape. `pattern(shape, params)` is the set of attended pairs;
     None where the variant is no pattern (performer, linformer, linear): then
-    `reference(query, key, value, shape, params)` states its mathematics in
-    float64. `causal_forms` are the values of `causal` that its mathematics has,
+    `reference` states its mathematics in float64. (A pattern's reference is
+    `pattern_reference` of `attnbench.variants._reference`.) `causal_forms` are the values of `causal` that its mathematics has,
     `modes` the modes.
     """
 
@@ -63,6 +79,4 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[Backend, ...]
     causal_forms: frozenset[bool] = frozenset({True, False})
     modes: frozenset[Mode] = frozenset(Mode)
-    reference: Callable[["Tensor", "Tensor", "Tensor", AttentionShape, Params], "Tensor"] | None = (
-        None
-    )
+    reference: Reference | None = None

@@ -1,0 +1,151 @@
+"""BigBird's pattern: blocks of a window, of global tokens, and of a random choice."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from attnbench.calc.patterns import Block
+
+_MASK = 0x7FFFFFFF
+
+
+def _positive(value: Any) -> Any:
+    """max(value, 0), for ints and integer arrays alike."""
+    return value * (value > 0)
+
+
+def _scramble(value: Any) -> Any:
+    """A well mixed number in 0..2³¹-1 for any integer.
+
+    Multiply and xor-shift, as in murmur's finaliser, kept under 2³¹ so that no
+    product leaves 64 bits: Python ints and int64 arrays give the same numbers.
+    """
+    value = value & _MASK
+    for factor in (0x45D9F3B, 0x119DE1F3):
+        value = ((value ^ (value >> 16)) * factor) & _MASK
+    return value ^ (value >> 15)
+
+
+class BigBird(msgspec.Struct, frozen=True, kw_only=True):
+    """Blocks of `block` tokens; a query block sees window, global and random key blocks.
+
+    Window: the `window_blocks` blocks around its own (odd; own included). Global: the
+    first `global_blocks` blocks are seen by all and, as queries, see all. Random:
+    `random_blocks` of the blocks that are neither; they are cut into as many equal
+    runs, and `seed` and the query block's number choose one block of each run. Causal
+    keeps of all this the keys up to the query's own position (so window and random
+    blocks lie before the query block, and its own block is a triangle).
+
+    Source: Zaheer et al. 2020, arXiv:2007.14062, section 2 and appendix D.
+    """
+
+    block: int
+    window_blocks: int
+    global_blocks: int
+    random_blocks: int
+    seed: int
+    key_blocks: int
+    causal: bool
+
+    def allows(self, query: Any, key: Any) -> Any:
+        """Whether the pair is attended."""
+        row, column = query // self.block, key // self.block
+        radius = self.window_blocks // 2
+        seen = (column - row <= radius) & (row - column <= radius)
+        seen = seen | (column < self.global_blocks)
+        for draw in range(self.random_blocks):
+            seen = seen | (column == self.random_block(row, draw))
+        if self.causal:
+            return seen & (key <= query)
+        return seen | ((row >= 0) & (row < self.global_blocks))
+
+    def random_block(self, row: Any, draw: int) -> Any:
+        """Key block of the `draw`-th random choice of query block `row`; -1: none."""
+        left, skip, count = self._candidates(row)
+        run = count * draw // self.random_blocks
+        length = count * (draw + 1) // self.random_blocks - run
+        number = _scramble(_scramble(self.seed * 0x9E3779B1 + draw) + row)
+        pick = run + number % (length + (length == 0))
+        chosen = self.global_blocks + pick + skip * (pick >= left)
+        return (chosen + 1) * (length > 0) - 1
+
+    def _candidates(self, row: Any) -> tuple[Any, Any, Any]:
+        """How many candidates stand left of the window, the gap there, and their number."""
+        radius = self.window_blocks // 2
+        left = _positive(row - radius - self.global_blocks)
+        if self.causal:
+            return left, 0, left
+        after = self.global_blocks + _positive(row + radius + 1 - self.global_blocks)
+        return left, after - self.global_blocks - left, left + _positive(self.key_blocks - after)
+
+    def key_block_list(self, row: int) -> tuple[int, ...]:
+        """Key blocks that query block `row` sees, ascending; causal: to its own."""
+        radius = self.window_blocks // 2
+        last = min(row, self.key_blocks - 1) if self.causal else self.key_blocks - 1
+        if not self.causal and 0 <= row < self.global_blocks:
+            return tuple(range(self.key_blocks))
+        seen = set(range(min(self.global_blocks, last + 1)))
+        seen |= set(range(max(0, row - radius), min(row + radius, last) + 1))
+        seen |= {self.random_block(row, draw) for draw in range(self.random_blocks)} - {-1}
+        return tuple(sorted(seen))
+
+    def pairs(self, seq_q: int, seq_kv: int) -> int:
+        """Attended pairs: whole key blocks, and causal triangles, a query block at a time."""
+        total = 0
+        for queries in self._rows(seq_q, seq_kv):
+            row = queries[0] // self.block
+            if self.causal:
+                if row >= 0:
+                    inside = queries[0] - row * self.block
+                    own = (2 * inside + len(queries) + 1) * len(queries) // 2
+                    total += len(queries) * self._seen_of(row, row) * self.block + own
+            elif 0 <= row < self.global_blocks:
+                total += len(queries) * seq_kv
+            else:
+                seen = self._seen_of(row, self.key_blocks) * self.block
+                total += len(queries) * (seen - self._lacking(row, seq_kv))
+        return total
+
+    def _seen_of(self, row: int, columns: int) -> int:
+        """How many of the first `columns` key blocks, all if no candidates, `row` sees."""
+        candidates: int = self._candidates(row)[2]
+        return columns - candidates + min(self.random_blocks, candidates)
+
+    def _lacking(self, row: int, seq_kv: int) -> int:
+        """Tokens that the last key block is short of, if `row` sees it."""
+        short, last = -seq_kv % self.block, self.key_blocks - 1
+        if short == 0:
+            return 0
+        near = last - row <= self.window_blocks // 2 or last < self.global_blocks
+        draws = range(self.random_blocks)
+        return short if near or last in {self.random_block(row, d) for d in draws} else 0
+
+    def keys(self, seq_q: int, seq_kv: int) -> int:
+        """Attended keys: those of every key block that some query block sees."""
+        if seq_q >= seq_kv:
+            return seq_kv
+        first = (seq_kv - seq_q) // self.block
+        seen: set[int] = set()
+        for queries in self._rows(seq_q, seq_kv):
+            seen.update(c for c in self.key_block_list(queries[0] // self.block) if c < first)
+            if len(seen) == first:
+                break
+        # Blocks from `first` on are seen by their own queries, up to the last key.
+        return len(seen) * self.block + seq_kv - first * self.block
+
+    def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
+        """One block a query block (`rows` is not looked at), key blocks as ranges."""
+        for queries in self._rows(seq_q, seq_kv):
+            columns = self.key_block_list(queries[0] // self.block)
+            stop = min(seq_kv, queries[-1] + 1) if self.causal else seq_kv
+            keys = (range(c * self.block, min((c + 1) * self.block, stop)) for c in columns)
+            yield Block(queries=queries, keys=tuple(k for k in keys if k))
+
+    def _rows(self, seq_q: int, seq_kv: int) -> Iterator[range]:
+        """Query positions, a query block at a time."""
+        start = seq_kv - seq_q
+        while start < seq_kv:
+            stop = min(seq_kv, (start // self.block + 1) * self.block)
+            yield range(start, stop)
+            start = stop

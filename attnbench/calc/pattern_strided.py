@@ -1,0 +1,63 @@
+"""The strided pattern of sparse transformers: a local window, and every k-th token."""
+
+import math
+from typing import Any
+
+import msgspec
+
+from attnbench.calc.pattern_counts import comb_keys, comb_pairs
+
+
+def default_stride(seq_kv: int) -> int:
+    """⌈√n⌉, which makes the pairs grow as n·√n.
+
+    >>> default_stride(16384), default_stride(1000)
+    (128, 32)
+    """
+    return math.isqrt(seq_kv - 1) + 1
+
+
+class Strided(msgspec.Struct, frozen=True, kw_only=True):
+    """A window, and the keys at every `stride`-th step from the query itself.
+
+    Causal: i - window < j <= i, and the j <= i with (i - j) mod stride = 0.
+    Otherwise |i - j| <= window // 2, and all j with (i - j) mod stride = 0.
+
+    Source: Child et al. 2019, arXiv:1904.10509, section 4.3 (strided attention).
+    """
+
+    window: int
+    stride: int
+    causal: bool
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Lowest and highest distance key - query in the window."""
+        half = self.window // 2
+        return (1 - self.window, 0) if self.causal else (-half, half)
+
+    def allows(self, query: Any, key: Any) -> Any:
+        """Whether the pair is attended."""
+        low, high = self.reach
+        distance = key - query
+        seen = ((distance >= low) & (distance <= high)) | (distance % self.stride == 0)
+        return seen & (distance <= 0) if self.causal else seen
+
+    def pairs(self, seq_q: int, seq_kv: int) -> int:
+        """Attended pairs: the window's, and the stride's before and after it."""
+        first, last = seq_kv - seq_q, seq_kv - 1
+        low, high = self.reach
+        total = comb_pairs(first, last, seq_kv, low, high, 1)
+        total += comb_pairs(first, last, seq_kv, -seq_kv, low - 1, self.stride)
+        if not self.causal:
+            total += comb_pairs(first, last, seq_kv, high + 1, seq_q + seq_kv, self.stride)
+        return total
+
+    def keys(self, seq_q: int, seq_kv: int) -> int:
+        """Attended keys: each query's own, and what lies before the first query."""
+        first = seq_kv - seq_q
+        if first <= 0:
+            return seq_kv
+        local = max(0, first + self.reach[0])
+        reached = comb_keys(first, seq_q, -seq_kv, self.stride, 0, local)
+        return seq_q + (first - local) + reached
