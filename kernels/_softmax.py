@@ -1,0 +1,84 @@
+"""Pieces that every softmax kernel shares: logits, masks, the online softmax.
+
+Logits are kept in units of log2, so that the exponential is one `exp2`: the factor
+scale · log2(e) is folded into it. Functions of `tl.standard` are reached through
+`tl.reduce`, because Triton's interpreter cannot call those that were compiled before
+it was switched on (`kernels/_interpreter.py`).
+"""
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+# Where the running maximum starts: finite, so that a row that has seen nothing yet
+# gives exp2(-inf + 1e30) = 0 and never inf - inf.
+NO_MAXIMUM = tl.constexpr(-1.0e30)
+
+
+@triton.jit
+def load_tile(pointers, inside, in_head, GUARDED: tl.constexpr, PADDED: tl.constexpr):
+    # A tile, 0 where it is outside. An unguarded load has no predicates, and is wide.
+    if GUARDED and PADDED:
+        tile = tl.load(pointers, inside & in_head, 0.0)
+    elif GUARDED:
+        tile = tl.load(pointers, inside, 0.0)
+    elif PADDED:
+        tile = tl.load(pointers, in_head, 0.0)
+    else:
+        tile = tl.load(pointers)
+    return tile
+
+
+@triton.jit
+def visible(
+    query_at, key_at, left, right, sinks,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+):  # fmt: skip
+    # Which pairs are attended, [M, N], from positions query_at [M] and key_at [N].
+    # Causal: key_at <= query_at. Window: query_at - left <= key_at <= query_at + right.
+    # The first `sinks` keys are exempt from the window, never from causality.
+    distance = query_at[:, None] - key_at[None, :]
+    if WINDOW:
+        seen = distance <= left
+        if not CAUSAL:
+            seen = seen & (distance >= -right)
+        if SINKS:
+            seen = seen | (key_at[None, :] < sinks)
+        if CAUSAL:
+            seen = seen & (distance >= 0)
+    else:
+        seen = distance >= 0
+    return seen
+
+
+@triton.jit
+def soft_cap(logits, cap):
+    # cap · tanh(logits / cap), of natural logits, in log2 units. By exp2: the interpreter
+    # has no libdevice. Exact to about cap · 2⁻²²: where x is small, 1 - 2/(1 + e²ˣ) loses
+    # what lies below that. For a large x, e²ˣ overflows to inf, and 2/inf is the 0 wanted.
+    power = tl.exp2(logits * (2.0 * LOG2_E / cap))
+    return (cap * LOG2_E) * (1.0 - 2.0 / (1.0 + power))
+
+
+@triton.jit
+def online_softmax(scores, factor, top, total):
+    # One step over scores [M, N]; scores · factor are logits in log2 units.
+    # Answers P = exp2(logits - max) [M, N], the rescale of what was summed before [M],
+    # and the running maximum and sum [M].
+    # Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3. factor > 0.
+    new_top = tl.maximum(top, tl.reduce(scores, 1, tl.standard._elementwise_max) * factor)
+    weights = tl.exp2(scores * factor - new_top[:, None])
+    rescale = tl.exp2(top - new_top)
+    new_total = total * rescale + tl.reduce(weights, 1, tl.standard._sum_combine)
+    return weights, rescale, new_top, new_total
+
+
+@triton.jit
+def finish(acc, top, total):
+    # O = acc / sum [M, D], and the natural-log LSE [M]. A row that saw nothing has
+    # sum 0: it gives 0 and -inf.
+    empty = total == 0.0
+    divisor = tl.where(empty, 1.0, total)
+    lse = tl.where(empty, float("-inf"), top * LN_2 + tl.log(divisor))
+    return acc / divisor[:, None], lse

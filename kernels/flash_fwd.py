@@ -1,0 +1,193 @@
+"""Exact attention, forward: the kernel. Pointer loads, for sm_80 and newer and gfx942.
+
+`kernels/flash.py` checks the arguments and launches it.
+"""
+
+import triton
+import triton.language as tl
+
+from ._softmax import (
+    LOG2_E,
+    NO_MAXIMUM,
+    finish,
+    load_tile,
+    online_softmax,
+    soft_cap,
+    visible,
+)
+
+
+@triton.jit
+def _attend(
+    acc, top, total, query, key_base, value_base, start, stop, keys, query_at,
+    left, right, sinks, slope, factor, cap,
+    stride_kt, stride_kd, stride_vt, stride_vd, head_dim,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr,
+    MASKED: tl.constexpr, RAGGED: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    # Attends keys start <= j < stop; start is at a block's edge. MASKED: some pairs of
+    # these blocks are not seen. RAGGED: the last block may pass the last key.
+    column = tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_D)
+    # The pointer to a block is one 64-bit scalar: a head's keys may span over 2³¹ elements,
+    # while a block's own offsets never do. Scalars are also cheaper to move than a tile.
+    first = tl.cast(start, tl.int64)
+    key_tile = column[None, :] * stride_kt + d[:, None] * stride_kd
+    value_tile = column[:, None] * stride_vt + d[None, :] * stride_vd
+    keys_at = key_base + first * stride_kt
+    values_at = value_base + first * stride_vt
+    for at in range(start, stop, BLOCK_N):
+        key_at = at + column
+        inside = key_at < keys
+        key = load_tile(
+            keys_at + key_tile, inside[None, :], d[:, None] < head_dim, MASKED and RAGGED, PADDED
+        )
+        scores = tl.dot(query, key, input_precision="ieee")
+        if SOFT_CAP:
+            scores = soft_cap(scores * factor, cap)
+        elif ALIBI:
+            scores = scores * factor
+        if ALIBI:
+            distance = (query_at[:, None] - key_at[None, :]).to(tl.float32)
+            scores = scores - slope * (distance if CAUSAL else tl.abs(distance))
+        if MASKED and (CAUSAL or WINDOW):
+            seen = visible(query_at, key_at, left, right, sinks, CAUSAL, WINDOW, SINKS)
+            scores = tl.where(seen, scores, float("-inf"))
+        if MASKED and RAGGED:
+            scores = tl.where(inside[None, :], scores, float("-inf"))
+        # Under a soft-cap or a bias the scores are logits already.
+        weights, rescale, top, total = online_softmax(
+            scores, 1.0 if SOFT_CAP or ALIBI else factor, top, total
+        )
+        value = load_tile(
+            values_at + value_tile,
+            inside[:, None],
+            d[None, :] < head_dim,
+            MASKED and RAGGED,
+            PADDED,
+        )
+        acc = tl.dot(weights.to(value.dtype), value, acc * rescale[:, None], input_precision="ieee")
+        keys_at += BLOCK_N * stride_kt
+        values_at += BLOCK_N * stride_vt
+    return acc, top, total
+
+
+@triton.jit
+def _flash_fwd(
+    Q, K, V, O, LSE, SLOPES, KV_LENS,
+    stride_qb, stride_qh, stride_qt, stride_qd,
+    stride_kb, stride_kh, stride_kt, stride_kd,
+    stride_vb, stride_vh, stride_vt, stride_vd,
+    stride_ob, stride_oh, stride_ot, stride_od,
+    heads, group, seq_q, seq_kv, head_dim,
+    factor, cap, left, right, sinks,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, LENS: tl.constexpr, RAGGED: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    # O = softmax(scale · Q Kᵀ + mask) V, one program per BLOCK_M query rows of one head.
+    # Q, O [B, H, T, D]; K, V [B, Hkv, S, D], any strides; LSE [B, H, T] fp32, contiguous,
+    # natural log. Query head h reads KV head h // group. D <= BLOCK_D, a power of two.
+    #
+    # Row i stands at p = i + S - T and sees key j where: j < S, and j < KV_LENS[b] (LENS);
+    # j <= p (CAUSAL); p - left <= j <= p + right, or j < sinks (WINDOW, SINKS).
+    # A logit is scale · q·k, or cap · tanh(scale · q·k / cap) (SOFT_CAP), less
+    # slope · |p - j| (ALIBI). It is held in log2 units: `factor` is scale · log2(e), but
+    # scale alone under a soft-cap, whose `cap` is in natural units.
+    # A row that sees nothing gives O = 0 and LSE = -inf.
+    #
+    # Scores, running maximum and sum in fp32; P is rounded to V's dtype before the second
+    # dot; fp32 dots are IEEE, never tf32. Blocks whose every pair is seen are a loop of
+    # their own and pay for no mask.
+    # After Dao 2023, arXiv:2307.08691, algorithm 1. Offsets in int64: B·H·T·D passes 2³¹.
+    blocks = (seq_q + BLOCK_M - 1) // BLOCK_M
+    program = tl.program_id(0)
+    # Neighbours share a head's K and V in the cache; the longest causal rows go first.
+    block = blocks - 1 - program % blocks
+    batch = (program // blocks) // heads
+    head = (program // blocks) % heads
+    kv_head = head // group
+
+    row = block * BLOCK_M + tl.arange(0, BLOCK_M)
+    d = tl.arange(0, BLOCK_D)
+    in_rows = row < seq_q
+    in_tile = in_rows[:, None] & (d[None, :] < head_dim)
+    batch64 = batch.to(tl.int64)
+    row64 = row.to(tl.int64)
+    query_base = Q + batch64 * stride_qb + head.to(tl.int64) * stride_qh
+    key_base = K + batch64 * stride_kb + kv_head.to(tl.int64) * stride_kh
+    value_base = V + batch64 * stride_vb + kv_head.to(tl.int64) * stride_vh
+    query = tl.load(query_base + row64[:, None] * stride_qt + d[None, :] * stride_qd, in_tile, 0.0)
+
+    keys = seq_kv
+    if LENS:
+        keys = tl.minimum(keys, tl.load(KV_LENS + batch).to(tl.int32))
+    slope = 0.0
+    if ALIBI:
+        slope = tl.load(SLOPES + head) * LOG2_E
+
+    # The rows of this block stand at first_at..last_at. `start` and `stop` bound the keys
+    # that one of them sees, `whole` and `whole_stop` the blocks that all of them see.
+    query_at = row + (seq_kv - seq_q)
+    first_at = block * BLOCK_M + (seq_kv - seq_q)
+    last_at = tl.minimum(block * BLOCK_M + BLOCK_M, seq_q) - 1 + (seq_kv - seq_q)
+    start = 0 * block
+    whole = start
+    stop = keys
+    whole_stop = keys // BLOCK_N * BLOCK_N
+    if WINDOW:
+        start = tl.maximum(first_at - left, 0) // BLOCK_N * BLOCK_N
+        whole = (tl.maximum(last_at - left, 0) + BLOCK_N - 1) // BLOCK_N * BLOCK_N
+    if CAUSAL:
+        stop = tl.minimum(stop, last_at + 1)
+        whole_stop = tl.minimum(whole_stop, tl.maximum(first_at + 1, 0) // BLOCK_N * BLOCK_N)
+    elif WINDOW:
+        stop = tl.minimum(stop, last_at + right + 1)
+        whole_stop = tl.minimum(
+            whole_stop, tl.maximum(first_at + right + 1, 0) // BLOCK_N * BLOCK_N
+        )
+        if SINKS:
+            stop = tl.maximum(stop, tl.minimum(sinks, keys))
+    whole_stop = tl.maximum(whole_stop, whole)
+
+    acc = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)
+    top = tl.full((BLOCK_M,), NO_MAXIMUM, tl.float32)
+    total = tl.full((BLOCK_M,), 0.0, tl.float32)
+    if SINKS:  # sinks left of the window's first block
+        acc, top, total = _attend(
+            acc, top, total, query, key_base, value_base, 0 * block, tl.minimum(start, sinks),
+            keys, query_at, left, right, sinks, slope, factor, cap,
+            stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+            ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+        )  # fmt: skip
+    if WINDOW:  # blocks that the window's left edge crosses
+        acc, top, total = _attend(
+            acc, top, total, query, key_base, value_base, start, tl.minimum(whole, stop),
+            keys, query_at, left, right, sinks, slope, factor, cap,
+            stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+            ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+        )  # fmt: skip
+    acc, top, total = _attend(
+        acc, top, total, query, key_base, value_base, whole, whole_stop,
+        keys, query_at, left, right, sinks, slope, factor, cap,
+        stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+        ALIBI, SOFT_CAP, False, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+    )  # fmt: skip
+    if CAUSAL or WINDOW or RAGGED:  # the diagonal, the right edge, the last keys
+        acc, top, total = _attend(
+            acc, top, total, query, key_base, value_base, whole_stop, stop,
+            keys, query_at, left, right, sinks, slope, factor, cap,
+            stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+            ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+        )  # fmt: skip
+
+    out, lse = finish(acc, top, total)
+    tl.store(
+        O + batch64 * stride_ob + head.to(tl.int64) * stride_oh
+        + row64[:, None] * stride_ot + d[None, :] * stride_od,
+        out.to(O.dtype.element_ty),
+        in_tile,
+    )  # fmt: skip
+    tl.store(LSE + (batch64 * heads + head) * seq_q + row, lse, in_rows)

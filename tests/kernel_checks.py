@@ -1,0 +1,80 @@
+"""Attention in float64, and how far a kernel may be from it: shared by the kernels' tests."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def logits_of(
+    query: Tensor, key: Tensor, *, causal: bool = False, window: int | None = None,
+    sinks: int = 0, soft_cap: float | None = None, alibi_slopes: Tensor | None = None,
+    kv_lens: Tensor | None = None, scale: float | None = None,
+) -> Tensor:  # fmt: skip
+    """Logits [B, H, T, S] in the operands' dtype; -inf where a pair is not attended."""
+    seq_q, seq_kv, group = query.shape[2], key.shape[2], query.shape[1] // key.shape[1]
+    row = torch.arange(seq_q, device=query.device)[:, None] + seq_kv - seq_q
+    column = torch.arange(seq_kv, device=query.device)[None, :]
+    logits = query @ key.repeat_interleave(group, dim=1).mT
+    logits = logits * (query.shape[3] ** -0.5 if scale is None else scale)
+    if soft_cap is not None:
+        logits = soft_cap * torch.tanh(logits / soft_cap)
+    if alibi_slopes is not None:
+        logits = logits - alibi_slopes.to(logits)[:, None, None] * (row - column).abs()
+    seen = torch.ones(seq_q, seq_kv, dtype=torch.bool, device=query.device)
+    if window is not None and causal:
+        seen &= (row - window < column) | (column < sinks)
+    elif window is not None:
+        seen &= (2 * (row - column).abs() <= window) | (column < sinks)
+    if causal:
+        seen &= column <= row
+    if kv_lens is not None:
+        seen = seen & (column < kv_lens[:, None, None, None])
+    return logits.masked_fill(~seen, -math.inf)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, **features: Any) -> tuple[Tensor, Tensor]:
+    """Output and LSE of attention, every step in the operands' dtype."""
+    logits = logits_of(query, key, **features)
+    lse = torch.logsumexp(logits, dim=-1)
+    weights = torch.softmax(logits, dim=-1).nan_to_num(0.0)  # a row that sees nothing
+    return weights @ value.repeat_interleave(query.shape[1] // key.shape[1], dim=1), lse
+
+
+def breach(kernel: Any, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> str | None:
+    """What is wrong with `kernel`'s output and LSE on these operands, or None.
+
+    The output's error against float64 may be twice that of plain attention in the same
+    dtype, plus one rounding of the largest value; the LSE's, whose scores are fp32
+    whatever the inputs, likewise in fp32. Under a soft-cap a logit may be off by
+    cap · 2⁻²² more: the kernel's tanh, and the hardware's exp2, are no better.
+    """
+    out, lse = kernel(query, key, value, **options)
+    features = {name: given for name, given in options.items() if name != "config"}
+    exact, exact_lse = attend(query.double(), key.double(), value.double(), **features)
+    plain, _ = attend(query, key, value, **features)
+    _, plain_lse = attend(query.float(), key.float(), value.float(), **features)
+    cap = (options.get("soft_cap") or 0.0) * 2.0**-22
+    if out.dtype is not query.dtype or lse.dtype is not torch.float32:
+        return f"dtypes {out.dtype}, {lse.dtype}"
+    if out.isnan().any() or lse.isnan().any():
+        return "NaN"
+    empty = exact_lse == -math.inf
+    if not torch.equal(lse == -math.inf, empty) or out[empty].any():
+        return "a row that sees nothing is not 0 and -inf"
+    largest = exact.abs().max().item()
+    rounding = torch.finfo(query.dtype).eps / 2 * largest
+    error, allowed = _error(out, exact), 2 * _error(plain, exact) + rounding + 2 * cap * largest
+    if error > allowed:
+        return f"output off by {error:.3g}, allowed {allowed:.3g}"
+    if empty.all():
+        return None
+    exact_lse, lse, plain_lse = (t[~empty] for t in (exact_lse, lse, plain_lse))
+    rounding = torch.finfo(torch.float32).eps * max(1.0, exact_lse.abs().max().item())
+    error, allowed = _error(lse, exact_lse), 2 * _error(plain_lse, exact_lse) + rounding + cap
+    return f"LSE off by {error:.3g}, allowed {allowed:.3g}" if error > allowed else None
+
+
+def _error(found: Tensor, exact: Tensor) -> float:
+    return (found.double() - exact).abs().max().item()
