@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 
 
@@ -248,3 +249,29 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
                 yield tensor, layer.count
         for tensor in self.outside:
             yield tensor, 1
+
+
+def attention_shape(model: ModelSpec) -> Attention:
+    """The heads of the softmax attention that most of `model`'s layers have.
+
+    Latent attention counts as it computes: a key and a value of each head.
+
+    Raises:
+        UserError: no layer of the model has softmax attention.
+    """
+    counts: dict[Attention, int] = {}
+    for layer in model.layers:
+        for mixer in layer.mixers:
+            if isinstance(mixer, Recurrent):
+                continue
+            of = mixer.like if isinstance(mixer, Shared) else mixer
+            if isinstance(of, Latent):
+                key, value = of.nope_dim + of.rope_dim, of.value_dim
+            else:
+                key, value = of.key_dim, of.value_dim
+            kv_heads = of.heads if isinstance(of, Latent) else of.kv_heads
+            shape = Attention(heads=of.heads, kv_heads=kv_heads, key_dim=key, value_dim=value)
+            counts[shape] = counts.get(shape, 0) + layer.count
+    if not counts:
+        raise UserError(f"{model.name} has no softmax attention: no heads to take")
+    return max(counts, key=lambda shape: counts[shape])

@@ -1,0 +1,19 @@
+"""How pipeline parallelism deals layers out to stages."""
+
+
+def stage_ranges(layers: int, pp: int) -> tuple[range, ...]:
+    """The layers of each of `pp` stages, contiguous, their counts differing by one at most.
+
+    The layers left over go one each to the stages before the last, from the back:
+    the first and last stage hold the embeddings, the output and the loss besides.
+
+    Source: vLLM, `get_pp_indices`.
+
+    >>> [len(stage) for stage in stage_ranges(10, 4)]
+    [2, 3, 3, 2]
+    """
+    counts = [layers // pp] * pp
+    for extra in range(layers % pp):
+        counts[-(extra + 2) if extra < pp - 1 else 0] += 1
+    starts = [sum(counts[:stage]) for stage in range(pp)]
+    return tuple(range(a, a + n) for a, n in zip(starts, counts, strict=True))
