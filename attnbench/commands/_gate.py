@@ -1,0 +1,54 @@
+"""What `check` makes of its options."""
+
+import math
+from pathlib import Path
+
+from attnbench.errors import UserError, unknown_name
+from attnbench.gate.baseline import MAX_RUNS, bless
+from attnbench.gate.check import METRICS
+from attnbench.gate.noise import MIN_RUNS
+from attnbench.gate.runs import Run
+from attnbench.report.document import Document
+from attnbench.report.emit import write_atomically
+
+
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """The metrics in a comma list.
+
+    Raises:
+        UserError: one that there is not, or none.
+    """
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
+    if not names:
+        raise UserError("--metric: none is named", hint=f"Known: {', '.join(METRICS)}.")
+    return names
+
+
+def parse_factor(value: float) -> float:
+    """A factor that a figure may grow by.
+
+    Raises:
+        UserError: it is under 1, or no finite number.
+    """
+    if not 1 <= value < math.inf:
+        raise UserError(f"a limit of {value:g} is no factor", hint="Write 1.05 for 5% more.")
+    return value
+
+
+def bless_run(run: Run, path: Path) -> Document:
+    """Add `run` to the baseline file at `path`, and say so."""
+    text, count = bless(path, run)
+    write_atomically(path, text)
+    if count < MIN_RUNS:
+        more = f"{MIN_RUNS - count} more of unchanged code tell the noise between runs."
+    else:
+        more = f"The newest {MAX_RUNS} are kept."
+    return Document(
+        schema="attnbench.check/1",
+        data={"updated": path, "run": Path(run.label), "device": run.device, "runs": count},
+        tables=(),
+        notes=(f"Blessed {run.label}: {path} has {count} of {run.device}. {more}",),
+    )

@@ -1,0 +1,79 @@
+"""`attnbench check`: stops a run whose points got slower, hungrier or less exact."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnbench.commands._gate import bless_run, parse_factor, parse_metrics
+from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.gate.baseline import read_baseline
+from attnbench.gate.check import check as judge
+from attnbench.gate.runs import read_run
+from attnbench.gate.verdict import Limits, Missing
+from attnbench.report import github, junit
+from attnbench.report.emit import Format, render, write_atomically
+from attnbench.report.verdicts import check_document
+
+app = typer.Typer(add_completion=False)
+DEFAULT = Limits()
+
+
+def _factor(what: str) -> Any:
+    return typer.Option(help=f"{what} may grow by this factor.", callback=parse_factor)
+
+
+@app.command()
+def check(
+    run: Annotated[Path, typer.Argument(help="The run folder to judge.", metavar="RUN")],
+    baseline: Annotated[Path, typer.Option(help="A run folder or a baseline file.")],
+    metric: Annotated[
+        str, typer.Option(help="Which figures to judge, beside status and the mathematics.")
+    ] = ",".join(DEFAULT.metrics),
+    max_slowdown: Annotated[float, _factor("Time")] = DEFAULT.max_slowdown,
+    max_memory_growth: Annotated[float, _factor("Memory")] = DEFAULT.max_memory_growth,
+    max_error_growth: Annotated[float, _factor("An error")] = DEFAULT.max_error_growth,
+    relative_to: Annotated[
+        str, typer.Option(help="Compare ratios to this variant; 'none': times as they are.")
+    ] = "none",
+    missing: Annotated[
+        Missing, typer.Option(help="What a point or figure that is lost does.")
+    ] = DEFAULT.missing,
+    update: Annotated[bool, typer.Option("--update", help="Bless RUN: add it to FILE.")] = False,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", help="Write JUnit XML there as well.")
+    ] = None,
+    github_job: Annotated[
+        bool, typer.Option("--github", help="Add annotations and a step summary.")
+    ] = False,
+    fmt: FormatOption = Format.TABLE,
+    json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Judge RUN by a baseline: exit 1 where a point got worse than allowed."""
+    limits = Limits(
+        metrics=parse_metrics(metric),
+        max_slowdown=max_slowdown,
+        max_memory_growth=max_memory_growth,
+        max_error_growth=max_error_growth,
+        relative_to=None if relative_to == "none" else relative_to,
+        missing=missing,
+    )
+    current = read_run(run)
+    if update:
+        write(bless_run(current, baseline), fmt, json, output)
+        return
+    before = read_baseline(baseline, current, any_device=limits.relative_to is not None)
+    outcome = judge(current, before, limits)
+    shown = [check_document(outcome, current, before, limits, everything=e) for e in (False, True)]
+    write(shown[fmt is Format.CSV], fmt, json, output)
+    if junit_file is not None:
+        write_atomically(junit_file, junit.render(outcome.verdicts))
+    if github_job:
+        sys.stderr.writelines(f"{line}\n" for line in github.annotations(outcome.verdicts))
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            github.append_summary(Path(summary), render(shown[0], Format.MARKDOWN))
+    raise typer.Exit(1 if outcome.failed else 0)
