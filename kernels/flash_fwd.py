@@ -19,26 +19,36 @@ from ._softmax import (
 
 @triton.jit
 def _attend(
-    acc, top, total, query, key_base, value_base, start, stop, keys, query_at,
-    left, right, sinks, slope, factor, cap,
+    acc, top, total, query, key_base, value_base, count, first, start, sink_blocks, edge_blocks,
+    keys, query_at, left, right, sinks, slope, factor, cap,
     stride_kt, stride_kd, stride_vt, stride_vd, head_dim,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
     ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr,
     MASKED: tl.constexpr, RAGGED: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    # Attends keys start <= j < stop; start is at a block's edge. MASKED: some pairs of
-    # these blocks are not seen. RAGGED: the last block may pass the last key.
+    # Attends `count` blocks of keys, the first at key `first`. MASKED: some of their pairs
+    # are not seen, and under a window they lie apart: `sink_blocks` at the sequence's head,
+    # `edge_blocks` from `start`, the rest from `first`. RAGGED: one may pass the last key.
     column = tl.arange(0, BLOCK_N)
     d = tl.arange(0, BLOCK_D)
-    # The pointer to a block is one 64-bit scalar: a head's keys may span over 2³¹ elements,
-    # while a block's own offsets never do. Scalars are also cheaper to move than a tile.
-    first = tl.cast(start, tl.int64)
     key_tile = column[None, :] * stride_kt + d[:, None] * stride_kd
     value_tile = column[:, None] * stride_vt + d[None, :] * stride_vd
-    keys_at = key_base + first * stride_kt
-    values_at = value_base + first * stride_vt
-    for at in range(start, stop, BLOCK_N):
+    for index in range(0, count):
+        at = first + index * BLOCK_N
+        if MASKED and WINDOW:
+            index_past = index - sink_blocks - edge_blocks
+            at = tl.where(
+                index_past < 0,
+                start + (index - sink_blocks) * BLOCK_N,
+                first + index_past * BLOCK_N,
+            )
+            if SINKS:
+                at = tl.where(index < sink_blocks, index * BLOCK_N, at)
+            at = tl.multiple_of(at, BLOCK_N)
+        # 64 bits for the block, 32 inside it: a head's keys may span over 2³¹ elements.
+        keys_at = key_base + at.to(tl.int64) * stride_kt
+        values_at = value_base + at.to(tl.int64) * stride_vt
         key_at = at + column
         inside = key_at < keys
         key = load_tile(
@@ -69,8 +79,6 @@ def _attend(
             PADDED,
         )
         acc = tl.dot(weights.to(value.dtype), value, acc * rescale[:, None], input_precision="ieee")
-        keys_at += BLOCK_N * stride_kt
-        values_at += BLOCK_N * stride_vt
     return acc, top, total
 
 
@@ -99,8 +107,9 @@ def _flash_fwd(
     # A row that sees nothing gives O = 0 and LSE = -inf.
     #
     # Scores, running maximum and sum in fp32; P is rounded to V's dtype before the second
-    # dot; fp32 dots are IEEE, never tf32. Blocks whose every pair is seen are a loop of
-    # their own and pay for no mask.
+    # dot; fp32 dots are IEEE, never tf32. Two loops: the blocks at an edge (sinks, left edge
+    # of the window, diagonal or right edge, last keys), masked; then those whose every pair
+    # is seen, which pay for no mask.
     # After Dao 2023, arXiv:2307.08691, algorithm 1. Offsets in int64: B·H·T·D passes 2³¹.
     blocks = (seq_q + BLOCK_M - 1) // BLOCK_M
     program = tl.program_id(0)
@@ -110,16 +119,17 @@ def _flash_fwd(
     head = (program // blocks) % heads
     kv_head = head // group
 
+    # A tile is a 64-bit scalar pointer and 32-bit offsets inside the tile.
     row = block * BLOCK_M + tl.arange(0, BLOCK_M)
+    in_block = tl.arange(0, BLOCK_M)[:, None]
     d = tl.arange(0, BLOCK_D)
-    in_rows = row < seq_q
-    in_tile = in_rows[:, None] & (d[None, :] < head_dim)
-    batch64 = batch.to(tl.int64)
-    row64 = row.to(tl.int64)
-    query_base = Q + batch64 * stride_qb + head.to(tl.int64) * stride_qh
-    key_base = K + batch64 * stride_kb + kv_head.to(tl.int64) * stride_kh
-    value_base = V + batch64 * stride_vb + kv_head.to(tl.int64) * stride_vh
-    query = tl.load(query_base + row64[:, None] * stride_qt + d[None, :] * stride_qd, in_tile, 0.0)
+    in_tile = (row[:, None] < seq_q) & (d[None, :] < head_dim)
+    batch64, head64, kv_head64 = batch.to(tl.int64), head.to(tl.int64), kv_head.to(tl.int64)
+    first_row64 = block.to(tl.int64) * BLOCK_M
+    query_base = Q + batch64 * stride_qb + head64 * stride_qh + first_row64 * stride_qt
+    key_base = K + batch64 * stride_kb + kv_head64 * stride_kh
+    value_base = V + batch64 * stride_vb + kv_head64 * stride_vh
+    query = tl.load(query_base + (in_block * stride_qt + d[None, :] * stride_qd), in_tile, 0.0)
 
     keys = seq_kv
     if LENS:
@@ -155,39 +165,31 @@ def _flash_fwd(
     acc = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)
     top = tl.full((BLOCK_M,), NO_MAXIMUM, tl.float32)
     total = tl.full((BLOCK_M,), 0.0, tl.float32)
-    if SINKS:  # sinks left of the window's first block
+    if CAUSAL or WINDOW or RAGGED:
+        sink_blocks = 0 * block
+        edge_blocks = 0 * block
+        if WINDOW:
+            edge_blocks = tl.maximum(tl.minimum(whole, stop) - start + BLOCK_N - 1, 0) // BLOCK_N
+        if SINKS:
+            sink_blocks = (tl.minimum(start, sinks) + BLOCK_N - 1) // BLOCK_N
+        masked = tl.maximum(stop - whole_stop + BLOCK_N - 1, 0) // BLOCK_N
         acc, top, total = _attend(
-            acc, top, total, query, key_base, value_base, 0 * block, tl.minimum(start, sinks),
-            keys, query_at, left, right, sinks, slope, factor, cap,
-            stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
-            ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
-        )  # fmt: skip
-    if WINDOW:  # blocks that the window's left edge crosses
-        acc, top, total = _attend(
-            acc, top, total, query, key_base, value_base, start, tl.minimum(whole, stop),
+            acc, top, total, query, key_base, value_base, sink_blocks + edge_blocks + masked,
+            whole_stop, start, sink_blocks, edge_blocks,
             keys, query_at, left, right, sinks, slope, factor, cap,
             stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
             ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
         )  # fmt: skip
     acc, top, total = _attend(
-        acc, top, total, query, key_base, value_base, whole, whole_stop,
+        acc, top, total, query, key_base, value_base, (whole_stop - whole) // BLOCK_N,
+        whole, start, 0, 0,
         keys, query_at, left, right, sinks, slope, factor, cap,
         stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
         ALIBI, SOFT_CAP, False, RAGGED, BLOCK_N, BLOCK_D, PADDED,
     )  # fmt: skip
-    if CAUSAL or WINDOW or RAGGED:  # the diagonal, the right edge, the last keys
-        acc, top, total = _attend(
-            acc, top, total, query, key_base, value_base, whole_stop, stop,
-            keys, query_at, left, right, sinks, slope, factor, cap,
-            stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
-            ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
-        )  # fmt: skip
 
     out, lse = finish(acc, top, total)
-    tl.store(
-        O + batch64 * stride_ob + head.to(tl.int64) * stride_oh
-        + row64[:, None] * stride_ot + d[None, :] * stride_od,
-        out.to(O.dtype.element_ty),
-        in_tile,
-    )  # fmt: skip
-    tl.store(LSE + (batch64 * heads + head) * seq_q + row, lse, in_rows)
+    out_base = O + batch64 * stride_ob + head64 * stride_oh + first_row64 * stride_ot
+    out_tile = out_base + (in_block * stride_ot + d[None, :] * stride_od)
+    tl.store(out_tile, out.to(O.dtype.element_ty), in_tile)
+    tl.store(LSE + (batch64 * heads + head) * seq_q + row, lse, row < seq_q)

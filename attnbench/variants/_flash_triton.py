@@ -1,0 +1,106 @@
+"""The `triton` backend of exact and windowed attention: our kernel, `kernels/flash.py`.
+
+It runs on CUDA and ROCm devices; on the CPU under Triton's interpreter, for a check.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attnbench.calc.patterns import Full
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.spec.dtype import Dtype
+from attnbench.variants._protocol import Backend, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DTYPES = (Dtype.FP16, Dtype.BF16, Dtype.FP32)
+_MAX_HEAD_DIM = 256
+# Scores that the interpreter gets through in about 10 s on one core: docs/kernels.md.
+INTERPRETED_PAIRS = 1 << 27
+
+
+def triton_backend(
+    options: Callable[[Params], dict[str, Any]] = lambda params: {},
+    refuses: Callable[[Params], str | None] = lambda params: None,
+) -> Backend:
+    """The backend of a variant whose settings `options` turns into those of `flash_fwd`.
+
+    `refuses` answers why the kernel cannot do some settings, or None.
+    """
+
+    def supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
+        return refuses(params) or _cannot_run(shape, mode, device_type)
+
+    def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
+        return _flash_fwd(device), {"causal": shape.causal, **options(params)}
+
+    return Backend(
+        name="triton",
+        supports=supports,
+        prepare=prepare,
+        forward=_forward,
+        workspace_bytes=_workspace_bytes,
+        interpreted_on=frozenset({"cpu"}),
+    )
+
+
+def _flash_fwd(device: str) -> Callable[..., Any]:
+    if device.startswith("cpu"):
+        from attnbench.kernels._interpreter import interpreted
+
+        return interpreted("flash").flash_fwd  # type: ignore[no-any-return]
+    from attnbench.kernels.flash import flash_fwd
+
+    return flash_fwd  # type: ignore[no-any-return]
+
+
+def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Tensor":
+    flash_fwd, options = state
+    out: Tensor
+    out, _ = flash_fwd(query, key, value, **options)
+    return out
+
+
+def _workspace_bytes(shape: AttentionShape, mode: Mode, params: Params) -> int:
+    """The LSE, fp32 [batch, heads, seq_q]: all that the kernel writes beside the output."""
+    return shape.batch * shape.heads * shape.seq_q * 4
+
+
+def _cannot_run(shape: AttentionShape, mode: Mode, device_type: str) -> str | None:
+    if mode in (Mode.BWD, Mode.FWD_BWD):
+        return "the triton kernel is forward only"
+    if shape.dtype not in _DTYPES:
+        return f"the triton kernel takes {', '.join(_DTYPES)}, not {shape.dtype}"
+    if shape.head_dim > _MAX_HEAD_DIM:
+        return f"the triton kernel takes head_dim up to {_MAX_HEAD_DIM}, not {shape.head_dim}"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: pip install 'attnbench[bench]'"
+    if device_type == "cuda":
+        return _no_configuration()
+    if device_type != "cpu":
+        return f"triton has no backend for {device_type}"
+    # Every block is computed whole, a masked pair too, but blocks with none seen are left out.
+    pairs = Full(causal=shape.causal).pairs(shape.seq_q, shape.seq_kv)
+    scores = shape.batch * shape.heads * pairs
+    if scores > INTERPRETED_PAIRS:
+        return (
+            f"interpreter: {scores:,} scores take minutes;"
+            f" it is checked up to {INTERPRETED_PAIRS:,}"
+        )
+    return None
+
+
+def _no_configuration() -> str | None:
+    import torch
+    import triton
+
+    from attnbench.kernels._targets import family, target_of
+
+    if triton.knobs.runtime.interpret:
+        return "TRITON_INTERPRET is set: the kernel would be interpreted, not timed"
+    target = target_of(torch.device("cuda"))
+    if family(target) is None:
+        return f"the triton kernels have no configuration for {target}"
+    return None

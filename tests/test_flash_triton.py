@@ -1,0 +1,110 @@
+"""The `triton` backend of the variants: what it supports, and that it is attention."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+from attnbench.spec.attention import AttentionShape, Mode  # noqa: E402
+from attnbench.spec.dtype import Dtype  # noqa: E402
+from attnbench.variants._flash_triton import INTERPRETED_PAIRS, triton_backend  # noqa: E402
+
+BACKEND = triton_backend()
+
+
+def shape(**changes: object) -> AttentionShape:
+    sizes = {
+        "batch": 1, "heads": 2, "kv_heads": 1, "seq_q": 100, "seq_kv": 100,
+        "head_dim": 64, "causal": True, "dtype": Dtype.FP32,
+    }  # fmt: skip
+    return AttentionShape(**(sizes | changes))  # type: ignore[arg-type]
+
+
+def test_name_and_where_it_is_interpreted() -> None:
+    assert BACKEND.name == "triton"
+    assert BACKEND.interpreted_on == {"cpu"}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [Dtype.FP32, Dtype.FP16, Dtype.BF16])
+@pytest.mark.parametrize(("seq_q", "mode"), [(100, Mode.FWD), (1, Mode.DECODE)])
+def test_output_is_attention(seq_q: int, mode: Mode, dtype: Dtype, causal: bool) -> None:
+    at = shape(seq_q=seq_q, causal=causal, dtype=dtype)
+    assert BACKEND.supports(at, mode, {}, "cpu") is None
+    torch_dtype = {Dtype.FP32: torch.float32, Dtype.FP16: torch.float16}.get(dtype, torch.bfloat16)
+    query = torch.randn(1, 2, seq_q, 64).to(torch_dtype)
+    key, value = (torch.randn(1, 1, 100, 64).to(torch_dtype) for _ in range(2))
+    out = BACKEND.forward(query, key, value, BACKEND.prepare(at, {}, "cpu"))
+    mask = torch.ones(seq_q, 100, dtype=torch.bool)
+    exact = torch.nn.functional.scaled_dot_product_attention(
+        query.double(), key.double(), value.double(),
+        attn_mask=mask.tril(100 - seq_q) if causal else mask, enable_gqa=True,
+    )  # fmt: skip
+    # Rounding of P and of the output: each at most eps/2 of values that are at most |V|'s.
+    limit = torch.finfo(torch_dtype).eps * value.abs().max().item()
+    assert (out.double() - exact).abs().max() <= max(limit, 4e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mode", "device", "says"),
+    [
+        ({}, Mode.BWD, "cpu", "forward only"),
+        ({}, Mode.FWD_BWD, "cuda", "forward only"),
+        ({"dtype": Dtype.FP8_E4M3}, Mode.FWD, "cpu", "not fp8_e4m3"),
+        ({"head_dim": 320}, Mode.FWD, "cpu", "not 320"),
+        ({"seq_q": 32768, "seq_kv": 32768}, Mode.FWD, "cpu", "take minutes"),
+        ({}, Mode.FWD, "mps", "no backend for mps"),
+    ],
+)
+def test_reasons(changes: dict[str, object], mode: Mode, device: str, says: str) -> None:
+    reason = BACKEND.supports(shape(**changes), mode, {}, device)
+    assert reason is not None
+    assert says in reason
+
+
+def test_interpreter_is_capped_by_the_scores_it_computes() -> None:
+    edge = {"heads": 2, "seq_q": 8192, "seq_kv": 8192}
+    assert INTERPRETED_PAIRS == 2 * 8192 * 8192
+    assert BACKEND.supports(shape(**edge, causal=False), Mode.FWD, {}, "cpu") is None
+    assert BACKEND.supports(shape(**edge | {"heads": 3}, causal=False), Mode.FWD, {}, "cpu")
+    assert BACKEND.supports(shape(**edge | {"heads": 3}, causal=True), Mode.FWD, {}, "cpu") is None
+
+
+def test_triton_that_is_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    reason = BACKEND.supports(shape(), Mode.FWD, {}, "cpu")
+    assert reason == "triton is not installed: pip install 'attnbench[bench]'"
+
+
+def test_settings_reach_the_kernel() -> None:
+    backend = triton_backend(
+        lambda params: {"window": params["window"]},
+        lambda params: "no dilation" if params["dilation"] != 1 else None,
+    )
+    params = {"window": 8, "dilation": 1}
+    assert backend.supports(shape(), Mode.FWD, params | {"dilation": 2}, "cpu") == "no dilation"
+    assert backend.supports(shape(), Mode.FWD, params, "cpu") is None
+    query, key = torch.randn(1, 2, 100, 64), torch.randn(1, 1, 100, 64)
+    out = backend.forward(query, key, key, backend.prepare(shape(), params, "cpu"))
+    mask = torch.ones(100, 100, dtype=torch.bool).tril().triu(-7)
+    exact = torch.nn.functional.scaled_dot_product_attention(
+        query, key, key, attn_mask=mask, enable_gqa=True
+    )
+    assert (out - exact).abs().max() < 4e-6
+
+
+def test_workspace_is_the_lse() -> None:
+    assert BACKEND.workspace_bytes(shape(), Mode.FWD, {}) == 2 * 100 * 4
+
+
+def test_loading_the_variant_imports_neither_torch_nor_triton() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, attnbench.variants._flash_triton as f; b = f.triton_backend();"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'triton', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
