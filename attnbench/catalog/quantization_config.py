@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attnbench.calc.module_names import Patterns, read_patterns
-from attnbench.calc.quantization import LAYOUTS, Layout, Scales, Scheme, plain_scheme
+from attnbench.calc.quantization import (
+    LAYOUTS,
+    Layout,
+    Scales,
+    Scheme,
+    nf4_layout,
+    plain_scheme,
+)
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.model import ModelSpec
@@ -130,15 +137,6 @@ def _bitsandbytes(config: Config) -> tuple[Layout, Dtype | None]:
     if config.get("load_in_8bit"):
         return Layout(bits=8, scales=Scales.ROW, scale_bytes=4), Dtype.INT8
     return nf4_layout(double=config.get("bnb_4bit_use_double_quant") is True), Dtype.INT4
-
-
-def nf4_layout(*, double: bool) -> Layout:
-    """NF4: an fp32 a 64 elements, or with double quantisation a byte, and an fp32 a 256 of those.
-
-    Source: Dettmers et al. 2023, arXiv:2305.14314, section 3: 0.5 and 0.127 bits a parameter.
-    """
-    scale = 1 + 4 / 256 if double else 4
-    return Layout(bits=4, scales=Scales.GROUP, scale_bytes=scale, group=64)
 
 
 def _mxfp4(config: Config) -> tuple[Layout, Dtype | None]:
