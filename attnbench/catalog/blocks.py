@@ -119,7 +119,8 @@ class MoE(msgspec.Struct, frozen=True, kw_only=True):
 
     `shared` is the width of the experts that every token visits, together;
     `shared_gate` whether a sigmoid weighs them. `latent` is the width that routed
-    experts read and write where it is not the hidden size.
+    experts read and write where it is not the hidden size; `correction` whether the
+    router's load-balancing bias is a parameter (in most families it is a buffer).
     """
 
     total: int
@@ -131,12 +132,15 @@ class MoE(msgspec.Struct, frozen=True, kw_only=True):
     bias: bool = False
     gated: bool = True
     latent: int = 0
+    correction: bool = False
 
 
 def experts(at: str, hidden: int, moe: MoE) -> Tensors:
     """Router, routed experts and shared experts of one layer."""
     width = moe.latent or hidden
     made = linear(f"{at}.gate", moe.total, hidden, Role.ROUTER, bias=moe.router_bias)
+    if moe.correction:
+        made += vector(f"{at}.gate.e_score_correction_bias", moe.total, role=Role.ROUTER)
     made += mlp(
         f"{at}.experts.*",
         width,

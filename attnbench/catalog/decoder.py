@@ -250,7 +250,6 @@ def ends(c: Fields, s: Sizes, style: Style) -> Tensors:
             f"{style.at}.embed_positions.weight",
             style.positions,
             s.hidden,
-            role=Role.EMBEDDING,
             place=Place.FIRST,
         )
     if style.final_norm:

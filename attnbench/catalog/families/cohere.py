@@ -1,0 +1,32 @@
+"""Command R (one norm, attention and MLP side by side), Command R7B, Command A, and their MoE."""
+
+from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of
+from attnbench.catalog.fields import Fields
+from attnbench.spec.model import ModelSpec
+
+MODEL_TYPES = ("cohere", "cohere2")
+
+DEFAULTS = {
+    "vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528,
+    "num_hidden_layers": 40, "num_attention_heads": 64, "max_position_embeddings": 8192,
+    "sliding_window": 4096, "sliding_window_pattern": 4,
+}  # fmt: skip
+
+
+def build(c: Fields) -> ModelSpec:
+    """Cohere 2 has three local layers, then one global, and tied embeddings as all do."""
+    c = c.with_defaults(DEFAULTS)
+    s = Sizes.read(c)
+    bias = c.flag("attention_bias")
+    style = Style(
+        qkv_bias=bias,
+        out_bias=bias,
+        norms=("input_layernorm",),
+        qk_norm="heads" if c.flag("use_qk_norm") else None,
+        tied=True,
+    )
+    if c.text("model_type") == "cohere":
+        return decoder(c, s, style)
+    period = c.integer("sliding_window_pattern")
+    kinds = kinds_of(c, s.layers, lambda i: SLIDING if (i + 1) % period else FULL)
+    return decoder(c, s, style, kinds=kinds)
