@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import triton
+from triton.runtime.interpreter import InterpretedFunction
 
 _LOCK = threading.Lock()
 
@@ -41,4 +42,16 @@ def load_interpreted(folder: Path, package: str, name: str) -> ModuleType:
             module = importlib.util.module_from_spec(spec)
             sys.modules[package] = module
             spec.loader.exec_module(module)
+            _unwrap(importlib.import_module(f"{package}._softmax"))
         return importlib.import_module(f"{package}.{name}")
+
+
+def _unwrap(shared: ModuleType) -> None:
+    """Make the functions of `shared`, which only kernels call, plain Python functions.
+
+    The interpreter sets itself up anew at each call of a function from a kernel, which
+    takes longer than most of them; the kernel's own launch has done it already.
+    """
+    for name, function in vars(shared).copy().items():
+        if isinstance(function, InterpretedFunction):
+            setattr(shared, name, function.rewrite())  # type: ignore[no-untyped-call]

@@ -1,8 +1,9 @@
 """What a GPU target is called here, and what it allows a kernel."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 KIB = 1024
 
@@ -45,8 +46,10 @@ def family(target: str) -> str | None:
     return f"sm_{major}0" if major in (8, 9, 10) else None
 
 
-def target_of(device: torch.device) -> str:
+def target_of(device: "torch.device") -> str:
     """The target of a CUDA or ROCm `device`: "sm_90", "gfx942"; else "interpreter"."""
+    import torch
+
     if device.type != "cuda":
         return INTERPRETER
     if torch.version.hip is not None:

@@ -19,20 +19,20 @@ INTERPRETED = bool(triton.knobs.runtime.interpret)
 MAX_HEAD_DIM = 256
 _LOG2_E = 1.0 / math.log(2.0)
 
-# (target, BLOCK_D) to the configuration of 16-bit inputs: without a spill and inside the
-# shared memory, seen ahead of time (docs/kernels.md); never raced on a GPU.
+# (target, BLOCK_D) to the configuration of 16-bit inputs, chosen among those that spill
+# least by what the compiler says (docs/kernels.md); never raced on a GPU.
 _HALF = {
-    ("sm_80", 64): Config(128, 64, 4, 3), ("sm_80", 128): Config(128, 32, 4, 3),
+    ("sm_80", 64): Config(128, 64, 4, 3), ("sm_80", 128): Config(64, 64, 4, 2),
     ("sm_80", 256): Config(64, 32, 4, 2),
-    ("sm_86", 64): Config(128, 64, 4, 3), ("sm_86", 128): Config(128, 32, 4, 2),
-    ("sm_86", 256): Config(64, 32, 4, 2),
     ("sm_90", 64): Config(128, 128, 8, 3), ("sm_90", 128): Config(128, 128, 8, 2),
     ("sm_90", 256): Config(128, 64, 8, 2),
     ("sm_100", 64): Config(128, 128, 8, 3), ("sm_100", 128): Config(128, 128, 8, 2),
-    ("sm_100", 256): Config(128, 64, 8, 2),
+    ("sm_100", 256): Config(128, 32, 8, 2),
     ("gfx942", 64): Config(128, 64, 4, 1), ("gfx942", 128): Config(128, 32, 4, 1),
     ("gfx942", 256): Config(64, 32, 4, 1),
 }  # fmt: skip
+# A window, a bias or a soft-cap needs registers that the faster tile does not leave.
+_HALF_FEATURED = {("sm_80", 64): Config(128, 32, 4, 3)}
 # fp32: the dots are IEEE multiply-adds on the plain cores, so registers are the limit.
 _SINGLE = {64: Config(32, 32, 4, 2), 128: Config(32, 32, 4, 1), 256: Config(16, 16, 4, 1)}
 # Few query rows (decoding): a program of one MMA's height.
@@ -51,9 +51,11 @@ class Launch(NamedTuple):
 
 
 def config_for(
-    target: str, *, head_dim: int, dtype: torch.dtype, seq_q: int, seq_kv: int
+    target: str, *, head_dim: int, dtype: torch.dtype, seq_q: int, seq_kv: int, featured: bool
 ) -> Config:
     """The configuration that is shipped for `target` ("sm_90", "gfx942", "interpreter").
+
+    `featured`: with a window, soft-cap, bias or padding.
 
     Raises:
         MachineError: there is none for such a device.
@@ -70,7 +72,11 @@ def config_for(
             hint="They need compute capability 8.0 or newer, or gfx9.",
         )
     block_d = max(64, triton.next_power_of_2(head_dim))
-    config = _SINGLE[block_d] if dtype is torch.float32 else _HALF[known, block_d]
+    # sm_86 has sm_80's code and less shared memory, for which these are small enough.
+    at = ("sm_80" if known == "sm_86" else known, block_d)
+    config = _HALF_FEATURED.get(at, _HALF[at]) if featured else _HALF[at]
+    if dtype is torch.float32:
+        config = _SINGLE[block_d]
     if seq_q <= _FEW_ROWS:
         config = Config(16, min(64, config.block_n), 4, config.num_stages)
     return config
@@ -120,6 +126,7 @@ def flash_fwd(
             config=config or config_for(
                 target, head_dim=query.shape[3], dtype=query.dtype,
                 seq_q=query.shape[2], seq_kv=key.shape[2],
+                featured=any(x is not None for x in (window, soft_cap, alibi_slopes, kv_lens)),
             ),
         )  # fmt: skip
         on_device = torch.cuda.device(query.device) if query.is_cuda else contextlib.nullcontext()

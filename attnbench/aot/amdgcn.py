@@ -1,0 +1,93 @@
+"""Reads AMD machine code: the assembly text that Triton keeps."""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from attnbench.aot.loops import Instruction, natural_loops
+from attnbench.errors import MachineError
+
+_LABEL = re.compile(r"^(\.LBB\d+_\d+):")
+_INSTRUCTION = re.compile(r"^\t([a-z]\w+)(?:\s+([^;]*))?")
+_SHAPE = re.compile(r"_(\d+)x(\d+)x(\d+)")
+_LOAD = re.compile(r"(?:global|buffer|flat)_load_(?:dwordx?(\d)?|ushort|short|ubyte)")
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel's machine code: registers and scratch a lane, code, loops."""
+
+    registers: int
+    scratch_bytes: int
+    code: tuple[Instruction, ...]
+    loops: tuple[tuple[Instruction, ...], ...]
+
+
+def read_assembly(text: str) -> Listing:
+    """The listing of one kernel's assembly. `registers` counts VGPRs and AGPRs together.
+
+    Raises:
+        MachineError: the text has no kernel's metadata.
+    """
+    code, labels = parse(text)
+    return Listing(
+        registers=_metadata(text, "vgpr_count"),
+        scratch_bytes=_metadata(text, "private_segment_fixed_size"),
+        code=tuple(code),
+        loops=tuple(natural_loops(code, labels)),
+    )
+
+
+def parse(text: str) -> tuple[list[Instruction], dict[str, int]]:
+    """Instructions of the assembly, and the index that each label stands for."""
+    code: list[Instruction] = []
+    labels: dict[str, int] = {}
+    for line in text.splitlines():
+        if label := _LABEL.match(line):
+            labels[label[1]] = len(code)
+        if (found := _INSTRUCTION.match(line)) is None:
+            continue
+        op, operands = found[1], (found[2] or "").strip()
+        jumps = op == "s_branch" or op.startswith("s_cbranch")
+        code.append(
+            Instruction(
+                op=op,
+                text=line.strip(),
+                targets=(operands,) if jumps else (),
+                falls=op not in ("s_branch", "s_endpgm"),
+            )
+        )
+    return code, labels
+
+
+def mma_of(code: Sequence[Instruction]) -> list[Instruction]:
+    """The matrix instructions of `code`."""
+    return [c for c in code if c.op.startswith("v_mfma")]
+
+
+def mma_flops(code: Sequence[Instruction], num_warps: int) -> int | None:
+    """FLOPs of the matrix instructions of `code`, run by `num_warps` waves."""
+    total = 0
+    for c in mma_of(code):
+        shape = _SHAPE.search(c.op)
+        if shape is None:
+            return None
+        m, n, k = map(int, shape.groups())
+        total += 2 * m * n * k * num_warps
+    return total
+
+
+def load_bits(code: Sequence[Instruction]) -> int | None:
+    """Width of the narrowest load from global memory; None where there is none."""
+    widths = []
+    for c in code:
+        if found := _LOAD.match(c.op):
+            widths.append(16 if "dword" not in c.op else 32 * int(found[1] or 1))
+    return min(widths, default=None)
+
+
+def _metadata(text: str, key: str) -> int:
+    found = re.search(rf"\.{key}:\s*(\d+)", text)
+    if found is None:
+        raise MachineError(f"the assembly has no .{key}: not one kernel's")
+    return int(found[1])

@@ -1,0 +1,168 @@
+"""What can be said of a compiled kernel without running it."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from attnbench.aot import amdgcn, sass
+from attnbench.aot.compile import Compiled, CompileJob
+from attnbench.aot.loops import Instruction
+from attnbench.errors import MachineError
+from attnbench.kernels._targets import KIB, SHARED_LIMIT_BYTES, family
+
+# Shared memory and warps of an SM. Source: CUDA C++ programming guide, "technical
+# specifications per compute capability".
+_SM = {"sm_80": (164 * KIB, 64), "sm_86": (100 * KIB, 48),
+       "sm_90": (228 * KIB, 64), "sm_100": (228 * KIB, 64)}  # fmt: skip
+_SM_KEPT_BYTES = 1 * KIB  # of shared memory, for each program
+_QUARTER_REGISTERS = 16 * KIB  # an SM has four parts; a warp's registers lie in one
+_REGISTER_UNIT = 256
+_SM_PROGRAMS = 32
+# A CU has four SIMDs of 8 waves and 512 registers a lane, VGPRs and AGPRs together.
+# Source: AMD Instinct MI300 ISA guide, section 3.6.
+_SIMDS, _WAVES, _LANE_REGISTERS, _LANE_UNIT = 4, 8, 512, 8
+
+
+class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of one kernel, target and configuration, as the compiler left them.
+
+    `registers` a thread. `mma` is the opcode class of the matrix products. The main loop
+    is the one with most of them, of two alike the shorter: the unmasked. Of it:
+    `mma_redundancy` is FLOPs executed over 4 · BLOCK_M · BLOCK_N · BLOCK_D (None where
+    opcodes do not say), `load_bits` the narrowest load from global memory,
+    `loop_instructions_per_mma_flop` its instructions, all warps', over those useful FLOPs.
+    """
+
+    kernel: str
+    entry: str
+    target: str
+    head_dim: int
+    dtype: str
+    features: str
+    config: dict[str, int]
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    shared_limit_bytes: int
+    ctas_per_sm: int
+    ctas_limit: str
+    mma: str | None
+    mma_redundancy: float | None
+    load_bits: int | None
+    loop_instructions: int | None
+    loop_instructions_per_mma_flop: float | None
+    barriers: int | None
+    files: dict[str, str] = {}
+
+
+def facts_of(job: CompileJob, made: Compiled) -> KernelFacts:
+    """Read what `made` is from its machine code.
+
+    Raises:
+        MachineError: a target whose limits are not known, or a tool that cannot run.
+    """
+    known = family(job.target)
+    if known is None:
+        raise MachineError(f"the limits of {job.target} are not known")
+    reader: ModuleType
+    if known in _SM:
+        nvidia = sass.read_cubin(made.binary)
+        reader, loops = sass, nvidia.loops
+        registers, spill_bytes = nvidia.registers, nvidia.stack_bytes
+        ctas = _ctas_per_sm(known, registers, made.shared_bytes, made.num_warps)
+    else:
+        amd = amdgcn.read_assembly(made.texts["amdgcn"])
+        reader, loops = amdgcn, amd.loops
+        registers, spill_bytes = amd.registers, amd.scratch_bytes
+        ctas = _ctas_per_cu(registers, made.shared_bytes, made.num_warps)
+    block_m, block_n, num_warps, num_stages = made.config
+    useful = 4 * block_m * block_n * made.block_d
+    return KernelFacts(
+        kernel=job.kernel,
+        entry=made.entry,
+        target=job.target,
+        head_dim=job.head_dim,
+        dtype=job.dtype,
+        features=job.features,
+        config={
+            "block_m": block_m,
+            "block_n": block_n,
+            "num_warps": num_warps,
+            "num_stages": num_stages,
+        },
+        registers=registers,
+        spill_bytes=spill_bytes,
+        shared_bytes=made.shared_bytes,
+        shared_limit_bytes=SHARED_LIMIT_BYTES[known],
+        ctas_per_sm=ctas[0],
+        ctas_limit=ctas[1],
+        **_of_main_loop(reader, loops, useful, made.num_warps),
+    )
+
+
+def _of_main_loop(
+    reader: ModuleType, loops: tuple[tuple[Instruction, ...], ...], useful: int, num_warps: int
+) -> dict[str, Any]:
+    """The facts of the main loop; all None where no loop has a matrix product."""
+    with_mma = [loop for loop in loops if reader.mma_of(loop)]
+    if not with_mma:
+        names = ("mma", "mma_redundancy", "load_bits", "loop_instructions",
+                 "loop_instructions_per_mma_flop", "barriers")  # fmt: skip
+        return dict.fromkeys(names)
+    loop = max(with_mma, key=lambda loop: (len(reader.mma_of(loop)), -len(loop)))
+    executed = reader.mma_flops(loop, num_warps)
+    return {
+        "mma": reader.mma_of(loop)[0].op.partition(".")[0],
+        "mma_redundancy": None if executed is None else executed / useful,
+        "load_bits": reader.load_bits(loop),
+        "loop_instructions": len(loop),
+        "loop_instructions_per_mma_flop": len(loop) * num_warps / useful,
+        "barriers": sum(c.op.startswith(("BAR.", "s_barrier")) for c in loop),
+    }
+
+
+def _ctas_per_sm(known: str, registers: int, shared: int, num_warps: int) -> tuple[int, str]:
+    sm_shared, sm_warps = _SM[known]
+    a_warp = -(-registers * 32 // _REGISTER_UNIT) * _REGISTER_UNIT
+    return _least(
+        registers=4 * (_QUARTER_REGISTERS // a_warp) // num_warps,
+        shared=sm_shared // (shared + _SM_KEPT_BYTES),
+        warps=min(sm_warps // num_warps, _SM_PROGRAMS),
+    )
+
+
+def _ctas_per_cu(registers: int, shared: int, num_warps: int) -> tuple[int, str]:
+    a_lane = -(-registers // _LANE_UNIT) * _LANE_UNIT
+    return _least(
+        registers=_SIMDS * min(_LANE_REGISTERS // a_lane, _WAVES) // num_warps,
+        shared=SHARED_LIMIT_BYTES["gfx942"] // max(shared, 1),
+        warps=_SIMDS * _WAVES // num_warps,
+    )
+
+
+def _least(**limits: int) -> tuple[int, str]:
+    name = min(limits, key=lambda name: limits[name])
+    return limits[name], name
+
+
+def save_files(job: CompileJob, made: Compiled, folder: Path) -> dict[str, str]:
+    """Write binary, assembly and IR of `made` into `folder`; absolute paths by kind.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{job.kernel}-{job.target}-d{job.head_dim}-{job.dtype}-{job.features}"
+    binary_kind = "hsaco" if "amdgcn" in made.texts else "cubin"
+    contents: dict[str, bytes] = {kind: text.encode() for kind, text in made.texts.items()}
+    contents[binary_kind] = made.binary
+    if binary_kind == "cubin":
+        contents["sass"] = sass.read_cubin(made.binary).text.encode()
+    files = {}
+    for kind, content in contents.items():
+        path = (folder / f"{stem}.{kind}").resolve()
+        path.write_bytes(content)
+        files[kind] = str(path)
+    return files

@@ -1,0 +1,127 @@
+"""Reads NVIDIA machine code: cuobjdump's resource usage, nvdisasm's listing."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from attnbench.aot.loops import Instruction, natural_loops
+from attnbench.errors import MachineError
+
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
+_LABEL = re.compile(r"^(\.L_x_\d+):")
+_TARGET = re.compile(r"(.*)`\((\.L_x_\d+)\)")
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
+_SHAPE = re.compile(r"\.(\d+)x(\d+)x(\d+)\.")
+_SM_80_MMA = 2 * 16 * 8 * 16  # HMMA.16816: FLOPs a warp
+_WARPGROUP = 4
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel's machine code: registers and stack a thread, code, loops."""
+
+    registers: int
+    stack_bytes: int
+    text: str
+    code: tuple[Instruction, ...]
+    loops: tuple[tuple[Instruction, ...], ...]
+
+
+def read_cubin(cubin: bytes) -> Listing:
+    """The listing of a cubin that holds one kernel.
+
+    Raises:
+        MachineError: cuobjdump or nvdisasm, which come with Triton, cannot run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        usage = _USAGE.search(_run("cuobjdump", "-res-usage", str(path)))
+        text = _run("nvdisasm", "-c", str(path))
+    if usage is None:
+        raise MachineError("cuobjdump names no registers: not a cubin of one kernel")
+    code, labels = parse(text)
+    return Listing(
+        registers=int(usage[1]),
+        stack_bytes=int(usage[2]),
+        text=text,
+        code=tuple(code),
+        loops=tuple(natural_loops(code, labels)),
+    )
+
+
+def parse(text: str) -> tuple[list[Instruction], dict[str, int]]:
+    """Instructions of nvdisasm's listing, and the index that each label stands for."""
+    code: list[Instruction] = []
+    labels: dict[str, int] = {}
+    joins: dict[str, str] = {}
+    for line in text.splitlines():
+        if label := _LABEL.match(line):
+            labels[label[1]] = len(code)
+        if (found := _INSTRUCTION.match(line)) is None:
+            continue
+        predicate, op, operands = found.groups()
+        base = op.partition(".")[0]
+        targets: tuple[str, ...] = ()
+        falls = True
+        target = _TARGET.match(operands)
+        if base == "BSSY" and target:  # names where the threads meet again, at BSYNC
+            joins[operands.partition(",")[0].strip()] = target[2]
+        elif base == "BSYNC":
+            join = joins.get(operands.strip())
+            targets, falls = ((join,), predicate is not None) if join else ((), True)
+        elif base in ("BRA", "CALL") and target:  # a call that returns not: a far jump
+            targets, falls = (target[2],), predicate is not None or bool(target[1].strip())
+        elif base in ("EXIT", "RET", "BRX"):
+            falls = predicate is not None
+        if base != "NOP":
+            code.append(Instruction(op=op, text=line.strip(), targets=targets, falls=falls))
+    return code, labels
+
+
+def mma_of(code: Sequence[Instruction]) -> list[Instruction]:
+    """The matrix instructions of `code`."""
+    return [c for c in code if re.match(r"(HMMA|HGMMA|UTC\w*MMA)\b", c.op)]
+
+
+def mma_flops(code: Sequence[Instruction], num_warps: int) -> int | None:
+    """FLOPs of the matrix instructions of `code`, run by `num_warps` warps.
+
+    None where an opcode does not name its shape (Blackwell's is in a descriptor).
+    """
+    total = 0
+    for c in mma_of(code):
+        if c.op.startswith("HMMA.16816"):
+            total += _SM_80_MMA * num_warps
+        elif c.op.startswith("HGMMA") and (shape := _SHAPE.search(c.op)):
+            m, n, k = map(int, shape.groups())
+            total += 2 * m * n * k * num_warps // _WARPGROUP
+        else:
+            return None
+    return total
+
+
+def load_bits(code: Sequence[Instruction]) -> int | None:
+    """Width of the narrowest copy from global to shared memory; None where there is none."""
+    widths = [
+        int(width[1]) if (width := re.search(r"\.(32|64|128)\b", c.op)) else 32
+        for c in code
+        if c.op.startswith("LDGSTS")
+    ]
+    return min(widths, default=None)
+
+
+def _run(tool: str, *arguments: str) -> str:
+    import triton
+
+    path = getattr(triton.knobs.nvidia, tool).path
+    try:
+        done = subprocess.run(
+            [path, *arguments], capture_output=True, text=True, check=True, timeout=120
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MachineError(f"{tool}: {error}", hint="It comes with Triton's wheel.") from None
+    return done.stdout

@@ -1,0 +1,53 @@
+"""How `flash_fwd` is compiled ahead of time: the launches worth judging."""
+
+from typing import Any
+
+import torch
+
+from ._targets import Config
+from .flash import Launch, config_for, launch_of
+
+ENTRY = "_flash_fwd"
+# Name of a set of features to the settings of `launch_of` that switch them on.
+FEATURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "causal": {"causal": True},
+    "window": {"causal": True, "window": 512, "sinks": 4},
+    "soft_cap": {"causal": True, "soft_cap": 50.0},
+    "alibi": {"causal": True, "alibi_slopes": torch.ones(8)},
+    "padding": {"causal": True, "kv_lens": torch.ones(1, dtype=torch.int32)},
+    "ragged": {"causal": True, "ragged": True},
+    "decode": {"causal": True, "seq_q": 1},
+}
+FEATURES["all"] = {
+    name: setting
+    for features in ("window", "soft_cap", "alibi", "padding")
+    for name, setting in FEATURES[features].items()
+}
+_TOKENS = 4096  # divisible by every block: no ragged end
+_OFF = {"causal": False, "window": None, "sinks": 0, "soft_cap": None,
+        "alibi_slopes": None, "kv_lens": None, "scale": None}  # fmt: skip
+
+
+def ahead_of_time(
+    target: str, *, head_dim: int, dtype: torch.dtype, features: str, config: Config | None
+) -> tuple[Launch, Config]:
+    """A launch with CPU tensors that stand for a device's, and its configuration.
+
+    Raises:
+        KeyError: there are no such `features`.
+    """
+    settings = dict(FEATURES[features])
+    tokens = _TOKENS + 1 if settings.pop("ragged", False) else _TOKENS
+    seq_q = settings.pop("seq_q", tokens)
+    if config is None:
+        config = config_for(
+            target, head_dim=head_dim, dtype=dtype, seq_q=seq_q, seq_kv=tokens,
+            featured=bool(settings.keys() - {"causal"}),
+        )  # fmt: skip
+    query = torch.empty(1, 8, seq_q, head_dim, dtype=dtype)
+    key = torch.empty(1, 2, tokens, head_dim, dtype=dtype)
+    lse = torch.empty(1, 8, seq_q)
+    return launch_of(
+        query, key, key, torch.empty_like(query), lse, config=config, **(_OFF | settings)
+    ), config
