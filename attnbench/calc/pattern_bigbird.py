@@ -137,10 +137,11 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """One block a query block (`rows` is not looked at), key blocks as ranges."""
         for queries in self._rows(seq_q, seq_kv):
-            columns = self.key_block_list(queries[0] // self.block)
-            stop = min(seq_kv, queries[-1] + 1) if self.causal else seq_kv
-            keys = (range(c * self.block, min((c + 1) * self.block, stop)) for c in columns)
-            yield Block(queries=queries, keys=tuple(k for k in keys if k))
+            row = queries[0] // self.block
+            columns = [c for c in self.key_block_list(row) if not (self.causal and c == row)]
+            whole = [range(c * self.block, min((c + 1) * self.block, seq_kv)) for c in columns]
+            own = range(row * self.block, queries[-1] + 1) if self.causal and row >= 0 else None
+            yield Block(queries=queries, whole=tuple(whole), partial=(own,) if own else ())
 
     def _rows(self, seq_q: int, seq_kv: int) -> Iterator[range]:
         """Query positions, a query block at a time."""

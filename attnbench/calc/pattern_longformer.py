@@ -49,7 +49,7 @@ class Longformer(msgspec.Struct, frozen=True, kw_only=True):
         """Blocks of global queries with every key, and the local ones."""
         before, global_rows, after = self._split(seq_q, seq_kv)
         for start in range(0, len(global_rows), rows):
-            yield Block(queries=global_rows[start : start + rows], keys=(range(seq_kv),))
+            yield Block(queries=global_rows[start : start + rows], whole=(range(seq_kv),))
         yield from self.local.blocks_of(before, seq_kv, rows)
         yield from self.local.blocks_of(after, seq_kv, rows)
 

@@ -14,14 +14,15 @@ from attnbench.calc.pattern_counts import column_pairs, comb_keys, comb_pairs
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """Some query positions, and key ranges that hold every key they attend.
+    """Some query positions, and disjoint key ranges that hold every key they attend.
 
-    The key ranges are disjoint and not empty; not every pair inside a block is
-    attended (`allows` says which).
+    Every pair with a `whole` range is attended; of a `partial` range `allows` says
+    which, and that depends on the distances alone unless the range starts at key 0.
     """
 
     queries: range
-    keys: tuple[range, ...]
+    whole: tuple[range, ...] = ()
+    partial: tuple[range, ...] = ()
 
 
 class Pattern(Protocol):
@@ -139,12 +140,15 @@ class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
                 run = positions[start : start + rows]
                 sinks = min(self.sink, run[-1] + 1 if self.causal else seq_kv)
                 lowest, stop = max(0, run[0] + low), min(seq_kv, run[-1] + high + 1)
-                yield Block(queries=run, keys=self._ranges(run[0], lowest, stop, max(0, sinks)))
+                yield self._block(run, lowest, stop, max(0, sinks))
 
-    def _ranges(self, first: int, lowest: int, stop: int, sinks: int) -> tuple[range, ...]:
-        if self.dilation == 1 and lowest <= sinks:  # they touch: one range
-            lowest, stop, sinks = min(lowest, 0 if sinks else lowest), max(stop, sinks), 0
+    def _block(self, queries: range, lowest: int, stop: int, sinks: int) -> Block:
+        if self.dilation == 1 and sinks and lowest <= sinks:  # they touch: one range
+            lowest, stop, sinks = 0, max(stop, sinks), 0
         lowest = max(lowest, sinks)
-        lowest += (first - lowest) % self.dilation
-        found = (range(sinks), range(lowest, stop, self.dilation))
-        return tuple(keys for keys in found if keys)
+        lowest += (queries[0] - lowest) % self.dilation
+        window = tuple(r for r in (range(lowest, stop, self.dilation),) if r)
+        first = tuple(r for r in (range(sinks),) if r)
+        if self.causal and queries[0] < sinks - 1:
+            return Block(queries=queries, partial=first + window)
+        return Block(queries=queries, whole=first, partial=window)

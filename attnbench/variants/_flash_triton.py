@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.calc.patterns import Full
+from attnbench.calc.patterns import Pattern
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._protocol import Backend, Params
@@ -17,21 +17,28 @@ if TYPE_CHECKING:
 
 _DTYPES = (Dtype.FP16, Dtype.BF16, Dtype.FP32)
 _MAX_HEAD_DIM = 256
-# Scores that the interpreter gets through in about 10 s on one core: docs/kernels.md.
-INTERPRETED_PAIRS = 1 << 27
+# Scores that the interpreter gets through in about 15 s on one core: docs/kernels.md.
+INTERPRETED_SCORES = 3 << 26
+_INTERPRETED_BLOCK = 1024  # a row's scores outside its pattern, of blocks that it crosses
 
 
 def triton_backend(
+    pattern: Callable[[AttentionShape, Params], Pattern],
     options: Callable[[Params], dict[str, Any]] = lambda params: {},
     refuses: Callable[[Params], str | None] = lambda params: None,
 ) -> Backend:
-    """The backend of a variant whose settings `options` turns into those of `flash_fwd`.
+    """The backend of a variant over `pattern`: all pairs, or a window with sinks.
 
+    `options` turns its settings into those of `flash_fwd` that give that pattern;
     `refuses` answers why the kernel cannot do some settings, or None.
     """
 
     def supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
-        return refuses(params) or _cannot_run(shape, mode, device_type)
+        return (
+            refuses(params)
+            or _cannot_run(shape, mode, device_type)
+            or (_takes_minutes(shape, pattern(shape, params)) if device_type == "cpu" else None)
+        )
 
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
         return _flash_fwd(device), {"causal": shape.causal, **options(params)}
@@ -81,15 +88,19 @@ def _cannot_run(shape: AttentionShape, mode: Mode, device_type: str) -> str | No
         return _no_configuration()
     if device_type != "cpu":
         return f"triton has no backend for {device_type}"
-    # Every block is computed whole, a masked pair too, but blocks with none seen are left out.
-    pairs = Full(causal=shape.causal).pairs(shape.seq_q, shape.seq_kv)
-    scores = shape.batch * shape.heads * pairs
-    if scores > INTERPRETED_PAIRS:
-        return (
-            f"interpreter: {scores:,} scores take minutes;"
-            f" it is checked up to {INTERPRETED_PAIRS:,}"
-        )
     return None
+
+
+def _takes_minutes(shape: AttentionShape, pattern: Pattern) -> str | None:
+    """The reason not to interpret: blocks are computed whole, those with no pair left out."""
+    pairs = pattern.pairs(shape.seq_q, shape.seq_kv)
+    scores = shape.batch * shape.heads * (pairs + shape.seq_q * _INTERPRETED_BLOCK)
+    if scores <= INTERPRETED_SCORES:
+        return None
+    return (
+        f"interpreter: about {scores:,} scores would take minutes;"
+        f" up to {INTERPRETED_SCORES:,} are checked"
+    )
 
 
 def _no_configuration() -> str | None:

@@ -64,8 +64,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     depend on the shape. `pattern(shape, params)` is the set of attended pairs;
     None where the variant is no pattern (performer, linformer, linear): then
     `reference` states its mathematics in float64. (A pattern's reference is
-    `pattern_reference` of `attnbench.variants._reference`.) `causal_forms` are the values of `causal` that its mathematics has,
-    `modes` the modes.
+    `pattern_reference` of `attnbench.variants._reference`.) `causal_forms` are the
+    values of `causal` that its mathematics has, `modes` the modes.
     """
 
     name: str

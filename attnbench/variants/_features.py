@@ -1,0 +1,145 @@
+"""Attention through feature maps: φ(q)·φ(k) in place of exp(q·k), linear in length.
+
+Features are given as φ = exp(log scale) · φ', so that no exponential overflows: keys
+carry a scale each, whose running maximum stabilises the causal form without a look
+ahead. A query's own scale cancels in the quotient and is never kept.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Maps [..., tokens, head_dim] to features φ' [..., tokens, features] in fp32 (fp64 for
+# fp64), and the log scale [..., tokens] that each was divided by, or None where it is 0.
+FeatureMap = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+
+_CHUNK = 128  # causal: tokens whose pairs are multiplied out
+_SEGMENT = 1024  # tokens whose features are held at once
+
+
+class _Sums(NamedTuple):
+    """Sums over the keys so far: Σ φ(k) [v 1], over exp(scale)."""
+
+    values: Tensor  # [batch, kv_heads, features, head_dim + 1]
+    scale: Tensor  # [batch, kv_heads]
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, feature_map: FeatureMap, *, causal: bool
+) -> Tensor:
+    """Normalised φ(Q)(φ(K)ᵀV): [batch, heads, seq_q, head_dim], in the inputs' dtype.
+
+    Query [batch, heads, seq_q, head_dim]; key, value [batch, kv_heads, seq_kv,
+    head_dim]. Causal is aligned bottom-right; a row that sees nothing is 0.
+    """
+    batch, heads, seq_q, width = query.shape
+    kv_heads, seq_kv = key.shape[1], key.shape[2]
+    offset = seq_kv - seq_q
+    q = query.view(batch, kv_heads, heads // kv_heads, seq_q, width)
+    # Causal: the keys before the first query come first; non-causal: all keys do.
+    before = max(0, offset) if causal else seq_kv
+    blind = max(0, -offset) if causal else 0
+    outputs = [q.new_zeros(*q.shape[:3], blind, width)] if blind else []
+    sums: _Sums | None = None
+    for start in range(0, before, _SEGMENT):
+        stop = min(before, start + _SEGMENT)
+        sums = _add(sums, key[:, :, start:stop], value[:, :, start:stop], feature_map)
+    for start in range(blind, seq_q, _SEGMENT):
+        rows = q[:, :, :, start : start + _SEGMENT]
+        if causal:
+            keys = slice(start + offset, start + offset + rows.shape[3])
+            out, sums = _causal(sums, rows, key[:, :, keys], value[:, :, keys], feature_map)
+        else:
+            assert sums is not None
+            features, _ = feature_map(rows)
+            out = _divide(features @ sums.values[:, :, None])
+        outputs.append(out.to(query.dtype))
+    return torch.cat(outputs, 3).view(batch, heads, seq_q, width)
+
+
+def _with_ones(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """[V 1]: the last column sums the weights."""
+    return torch.cat([value.to(dtype), value.new_ones(*value.shape[:-1], 1, dtype=dtype)], -1)
+
+
+def _divide(sums: Tensor) -> Tensor:
+    total = sums[..., -1:]
+    return sums[..., :-1] / total.masked_fill(total == 0, 1.0)
+
+
+def _add(sums: _Sums | None, key: Tensor, value: Tensor, feature_map: FeatureMap) -> _Sums:
+    features, scale = feature_map(key)
+    weighted = _with_ones(value, features.dtype)
+    if scale is None:
+        made = features.transpose(-1, -2) @ weighted
+        top = made.new_zeros(made.shape[:2])
+        return _Sums(made if sums is None else sums.values + made, top)
+    top = scale.amax(-1).detach()
+    if sums is not None:
+        top = torch.maximum(top, sums.scale)
+    made = (features * (scale - top[..., None]).exp()[..., None]).transpose(-1, -2) @ weighted
+    if sums is not None:
+        made = made + sums.values * (sums.scale - top).exp()[..., None, None]
+    return _Sums(made, top)
+
+
+def _causal(
+    sums: _Sums | None, query: Tensor, key: Tensor, value: Tensor, feature_map: FeatureMap
+) -> tuple[Tensor, _Sums]:
+    """Outputs of a square segment [batch, kv_heads, group, tokens, head_dim], and new sums.
+
+    Chunks of tokens are done at once: inside a chunk pair by pair, between chunks by
+    running sums. Token i's numbers are relative to the largest scale of keys up to i.
+    """
+    batch, kv_heads, group, tokens, _ = query.shape
+    pad = -tokens % min(_CHUNK, tokens)
+    size = min(_CHUNK, tokens)
+    fq, _ = feature_map(query)
+    fk, scale = feature_map(key)
+    v = _with_ones(value, fk.dtype)
+    if pad:
+        fq, fk, v = (torch.nn.functional.pad(x, (0, 0, 0, pad)) for x in (fq, fk, v))
+        scale = None if scale is None else torch.nn.functional.pad(scale, (0, pad), value=-1e30)
+    fq = fq.unflatten(3, (-1, size)).transpose(2, 3).flatten(3, 4)  # [b, h, chunks, g·size, m]
+    fk, v = fk.unflatten(2, (-1, size)), v.unflatten(2, (-1, size))  # [b, h, chunks, size, .]
+    ones = torch.ones(size, size, dtype=torch.bool, device=fk.device)
+    if scale is None:
+        pairs = ones.tril().to(fk.dtype)  # [size, size]
+        running = (fk.transpose(-1, -2) @ v).cumsum(2)
+        start = running.new_zeros(batch, kv_heads, *running.shape[3:]) if sums is None else sums[0]
+        carried = torch.cat([start[:, :, None], running[:, :, :-1] + start[:, :, None]], 2)
+        last = _Sums(running[:, :, -1] + start, running.new_zeros(batch, kv_heads))
+        within = (fq @ fk.transpose(-1, -2)).unflatten(3, (group, size)) * pairs
+        out = within.flatten(3, 4) @ v + fq @ carried
+    else:
+        scale = scale.unflatten(2, (-1, size))
+        out, last = _stabilised(sums, fq, fk, v, scale, ones)
+    out = _divide(out.unflatten(3, (group, size))).transpose(2, 3).flatten(3, 4)
+    return out[:, :, :, :tokens], last
+
+
+def _stabilised(
+    sums: _Sums | None, fq: Tensor, fk: Tensor, v: Tensor, scale: Tensor, ones: Tensor
+) -> tuple[Tensor, _Sums]:
+    """The causal products where keys carry log scales [batch, kv_heads, chunks, size]."""
+    batch, kv_heads, chunks, size = scale.shape
+    floor = scale.new_full((batch, kv_heads), -1e30) if sums is None else sums.scale
+    top = torch.cat([floor[..., None], scale.detach().flatten(2)], 2).cummax(2).values
+    running = top[..., 1:].unflatten(2, (chunks, size))  # largest scale up to each token
+    entry = torch.cat([floor[..., None], running[:, :, :-1, -1]], 2)  # ... before each chunk
+    leave = running[..., -1]
+    weights = (scale[..., None, :] - running[..., None]).masked_fill(~ones.tril(), -torch.inf)
+    group = fq.shape[3] // size
+    within = (fq @ fk.transpose(-1, -2)).unflatten(3, (group, size)) * weights.exp()[:, :, :, None]
+    made = (fk * (scale - leave[..., None]).exp()[..., None]).transpose(-1, -2) @ v
+    state = made.new_zeros(batch, kv_heads, *made.shape[3:]) if sums is None else sums.values
+    decay = (entry - leave).exp()[..., None, None]
+    carried = []
+    for chunk in range(chunks):
+        carried.append(state)
+        state = state * decay[:, :, chunk] + made[:, :, chunk]
+    faded = (entry[..., None] - running).exp()[:, :, :, None, :, None]
+    between = (fq @ torch.stack(carried, 2)).unflatten(3, (group, size)) * faded
+    return within.flatten(3, 4) @ v + between.flatten(3, 4), _Sums(state, leave[..., -1])

@@ -1,0 +1,79 @@
+"""Exact attention by tiles with an online softmax: nothing seq × seq in memory."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attnbench.calc.attention_cost import Cost, pattern_cost, tiled_workspace
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.spec.dtype import Dtype
+from attnbench.variants._flash_triton import triton_backend
+from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._support import full, supports_dtype, unchanged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _supports(name: str) -> Callable[[AttentionShape, Mode, Params, str], str | None]:
+    def supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
+        reason = supports_dtype(shape, mode, params, device_type)
+        if reason is not None or name == "sdpa":
+            return reason
+        if device_type != "cuda":
+            return f"torch's {name.removeprefix('sdpa.')} kernel runs on CUDA and ROCm alone"
+        if shape.dtype is Dtype.FP64:
+            return f"torch's {name.removeprefix('sdpa.')} kernel has no fp64"
+        if name != "sdpa.efficient" and shape.dtype is Dtype.FP32:
+            return f"torch's {name.removeprefix('sdpa.')} kernel takes fp16 and bf16 alone"
+        if name != "sdpa.efficient" and shape.head_dim > 256:
+            return f"torch's {name.removeprefix('sdpa.')} kernel takes head_dim up to 256"
+        if name == "sdpa.efficient" and shape.heads != shape.kv_heads:
+            return "torch's efficient kernel wants as many KV heads as heads"
+        return None
+
+    return supports
+
+
+def _sdpa(name: str) -> Backend:
+    def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
+        from attnbench.variants import _sdpa
+
+        return _sdpa.prepare(shape, device, name)
+
+    return Backend(
+        name=name,
+        supports=_supports(name),
+        prepare=prepare,
+        forward=_forward,
+        workspace_bytes=_workspace,
+    )
+
+
+def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Tensor":
+    from attnbench.variants import _sdpa
+
+    return _sdpa.forward(query, key, value, state)
+
+
+def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+    return pattern_cost(shape, mode, full(shape, params))
+
+
+def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
+    return tiled_workspace(shape, mode)
+
+
+VARIANT = Variant(
+    name="flash",
+    summary="exact, tiled, online softmax",
+    paper="Dao et al. 2022, arXiv:2205.14135; Dao 2023, arXiv:2307.08691",
+    exact=True,
+    defaults={},
+    resolve=unchanged,
+    pattern=full,
+    cost=_cost,
+    backends=(
+        *(_sdpa(n) for n in ("sdpa", "sdpa.flash", "sdpa.efficient", "sdpa.cudnn")),
+        triton_backend(full),
+    ),
+)

@@ -1,0 +1,76 @@
+"""Linear attention: the kernel φ(q)·φ(k) with φ = elu + 1."""
+
+from typing import TYPE_CHECKING
+
+from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._support import supports_dtype, unchanged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _features(x: "Tensor") -> "tuple[Tensor, None]":
+    import torch
+
+    wide = x if x.dtype == torch.float64 else x.float()
+    return torch.nn.functional.elu(wide) + 1, None
+
+
+def _reference(
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    shape: AttentionShape,
+    params: Params,
+    rows: "Tensor | None" = None,
+) -> "Tensor":
+    from attnbench.variants._reference import kernel_reference
+
+    def log_features(x: "Tensor") -> "Tensor":
+        # elu(x) + 1 is exp(x) below zero and x + 1 above.
+        return x.clamp(max=0) + x.clamp(min=0).log1p()
+
+    return kernel_reference(query, key, value, log_features, causal=shape.causal, rows=rows)
+
+
+def _prepare(shape: AttentionShape, params: Params, device: str) -> bool:
+    return shape.causal
+
+
+def _forward(query: "Tensor", key: "Tensor", value: "Tensor", causal: bool) -> "Tensor":
+    from attnbench.variants._features import attend
+
+    return attend(query, key, value, _features, causal=causal)
+
+
+def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+    return feature_cost(shape, mode, features=shape.head_dim, projected=False)
+
+
+def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
+    return feature_workspace(shape, mode, features=shape.head_dim)
+
+
+VARIANT = Variant(
+    name="linear",
+    summary="elu + 1 kernel feature map, linear in length",
+    paper="Katharopoulos et al. 2020, arXiv:2006.16236",
+    exact=False,
+    defaults={},
+    resolve=unchanged,
+    pattern=None,
+    cost=_cost,
+    backends=(
+        Backend(
+            name="eager",
+            supports=supports_dtype,
+            prepare=_prepare,
+            forward=_forward,
+            workspace_bytes=_workspace,
+        ),
+    ),
+    modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),
+    reference=_reference,
+)

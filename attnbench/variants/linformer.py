@@ -1,0 +1,101 @@
+"""Linformer: keys and values projected from n tokens to a fixed number of rows."""
+
+from typing import TYPE_CHECKING
+
+from attnbench.calc.attention_cost import Cost, projection_cost, projection_workspace
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._support import supports_dtype, unchanged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def draw_projections(shape: AttentionShape, params: Params) -> "tuple[Tensor, Tensor]":
+    """E and F, [rank, seq_kv] in float64: N(0, 1/rank), as in the paper's theorem 2.
+
+    They stand for learned weights, one pair for all heads; `shared`: F is E.
+    """
+    import torch
+
+    rank = int(params["rank"])
+    generator = torch.Generator().manual_seed(int(params["seed"]))
+    size = (1 if params["shared"] else 2, rank, shape.seq_kv)
+    drawn = torch.randn(size, generator=generator).double() / rank**0.5
+    return drawn[0], drawn[-1]
+
+
+def _reference(
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    shape: AttentionShape,
+    params: Params,
+    rows: "Tensor | None" = None,
+) -> "Tensor":
+    import torch
+
+    e, f = (x.to(query.device) for x in draw_projections(shape, params))
+    if rows is not None:
+        query = query[:, :, rows]
+    k = (e @ key.double()).repeat_interleave(shape.group, 1)
+    v = (f @ value.double()).repeat_interleave(shape.group, 1)
+    scores = query.double() @ k.transpose(-1, -2) / shape.head_dim**0.5
+    return torch.softmax(scores, -1) @ v
+
+
+def _supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
+    if shape.causal:
+        return "linformer mixes all keys before attention: it has no causal form"
+    return supports_dtype(shape, mode, params, device_type)
+
+
+def _prepare(shape: AttentionShape, params: Params, device: str) -> "tuple[Tensor, Tensor]":
+    from attnbench.variants._support import torch_dtype
+
+    e, f = draw_projections(shape, params)
+    dtype = torch_dtype(shape.dtype)
+    return e.to(device, dtype), f.to(device, dtype)
+
+
+def _forward(
+    query: "Tensor", key: "Tensor", value: "Tensor", state: "tuple[Tensor, Tensor]"
+) -> "Tensor":
+    import torch
+
+    e, f = state
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, e @ key, f @ value, enable_gqa=query.shape[1] != key.shape[1]
+    )
+
+
+def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+    return projection_cost(shape, mode, rank=int(params["rank"]))
+
+
+def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
+    return projection_workspace(shape, mode, rank=int(params["rank"]))
+
+
+VARIANT = Variant(
+    name="linformer",
+    summary="learned n → 256 projections of keys and values",
+    paper="Wang et al. 2020, arXiv:2006.04768",
+    exact=False,
+    defaults={"rank": 256, "shared": False, "seed": 0},
+    resolve=unchanged,
+    pattern=None,
+    cost=_cost,
+    backends=(
+        Backend(
+            name="eager",
+            supports=_supports,
+            prepare=_prepare,
+            forward=_forward,
+            workspace_bytes=_workspace,
+        ),
+    ),
+    causal_forms=frozenset({False}),
+    modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),
+    reference=_reference,
+)

@@ -1,0 +1,111 @@
+"""Performer: FAVOR+, the softmax kernel estimated by positive orthogonal random features."""
+
+from typing import TYPE_CHECKING
+
+from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._support import supports_dtype, unchanged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def draw_features(features: int, head_dim: int, seed: int) -> "Tensor":
+    """Random directions ω [features, head_dim] in float64: orthogonal within head_dim rows.
+
+    Each block of head_dim rows is a random orthogonal matrix; each row's length is that
+    of an independent Gaussian vector, so that every row is distributed as N(0, I).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    blocks = -(-features // head_dim)
+    gauss = torch.randn(blocks, head_dim, head_dim, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(gauss)
+    # Signs of R's diagonal make Q uniform over orthogonal matrices.
+    q = q * torch.sign(torch.diagonal(r, dim1=1, dim2=2))[:, None, :]
+    rows = q.transpose(1, 2).reshape(blocks * head_dim, head_dim)[:features]
+    lengths = torch.randn(features, head_dim, generator=generator, dtype=torch.float64).norm(dim=1)
+    drawn: Tensor = rows * lengths[:, None]
+    return drawn
+
+
+def log_features(x: "Tensor", omega: "Tensor") -> "Tensor":
+    """log φ(x) = ωx/d^¼ − |x|²/(2√d) − ½ log m: [..., features] (Choromanski, lemma 1)."""
+    import math
+
+    width, count = omega.shape[1], omega.shape[0]
+    x = x * width**-0.25
+    return x @ omega.T - 0.5 * (x * x).sum(-1, keepdim=True) - 0.5 * math.log(count)
+
+
+def _reference(
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    shape: AttentionShape,
+    params: Params,
+    rows: "Tensor | None" = None,
+) -> "Tensor":
+    from attnbench.variants._reference import kernel_reference
+
+    omega = draw_features(int(params["features"]), shape.head_dim, int(params["seed"]))
+    omega = omega.to(query.device)
+    return kernel_reference(
+        query, key, value, lambda x: log_features(x, omega), causal=shape.causal, rows=rows
+    )
+
+
+def _prepare(shape: AttentionShape, params: Params, device: str) -> "tuple[Tensor, bool]":
+    import torch
+
+    omega = draw_features(int(params["features"]), shape.head_dim, int(params["seed"]))
+    dtype = torch.float64 if shape.dtype == "fp64" else torch.float32
+    return omega.to(device, dtype), shape.causal
+
+
+def _forward(
+    query: "Tensor", key: "Tensor", value: "Tensor", state: "tuple[Tensor, bool]"
+) -> "Tensor":
+    from attnbench.variants._features import attend
+
+    omega, causal = state
+
+    def feature_map(x: "Tensor") -> "tuple[Tensor, Tensor]":
+        logs = log_features(x.to(omega.dtype), omega)
+        top = logs.amax(-1, keepdim=True).detach()
+        return (logs - top).exp(), top.squeeze(-1)
+
+    return attend(query, key, value, feature_map, causal=causal)
+
+
+def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+    return feature_cost(shape, mode, features=int(params["features"]), projected=True)
+
+
+def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
+    return feature_workspace(shape, mode, features=int(params["features"]))
+
+
+VARIANT = Variant(
+    name="performer",
+    summary="FAVOR+: softmax kernel by positive orthogonal random features",
+    paper="Choromanski et al. 2021, arXiv:2009.14794",
+    exact=False,
+    defaults={"features": 256, "seed": 0},
+    resolve=unchanged,
+    pattern=None,
+    cost=_cost,
+    backends=(
+        Backend(
+            name="eager",
+            supports=supports_dtype,
+            prepare=_prepare,
+            forward=_forward,
+            workspace_bytes=_workspace,
+        ),
+    ),
+    modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),
+    reference=_reference,
+)

@@ -1,0 +1,46 @@
+"""Local attention: each query sees a window of keys around it."""
+
+from attnbench.calc.attention_cost import Cost, pattern_cost
+from attnbench.calc.patterns import SlidingWindow
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._blocked import blocked_backend
+from attnbench.variants._flash_triton import triton_backend
+from attnbench.variants._protocol import Params, Variant
+from attnbench.variants._support import unchanged
+
+
+def _pattern(shape: AttentionShape, params: Params) -> SlidingWindow:
+    return SlidingWindow(
+        window=int(params["window"]),
+        dilation=int(params["dilation"]),
+        sink=int(params["sink"]),
+        causal=shape.causal,
+    )
+
+
+def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+    return pattern_cost(shape, mode, _pattern(shape, params))
+
+
+def _triton_options(params: Params) -> dict[str, int]:
+    return {"window": int(params["window"]), "sinks": int(params["sink"])}
+
+
+def _triton_refuses(params: Params) -> str | None:
+    return None if params["dilation"] == 1 else "the triton kernel has no dilation"
+
+
+VARIANT = Variant(
+    name="sliding_window",
+    summary="local window, optional dilation and sink tokens",
+    paper="Beltagy et al. 2020, arXiv:2004.05150; Xiao et al. 2023, arXiv:2309.17453",
+    exact=False,
+    defaults={"window": 512, "dilation": 1, "sink": 0},
+    resolve=unchanged,
+    pattern=_pattern,
+    cost=_cost,
+    backends=(
+        blocked_backend(_pattern),
+        triton_backend(_pattern, _triton_options, _triton_refuses),
+    ),
+)

@@ -1,0 +1,66 @@
+"""Strided attention of sparse transformers: a local window, and every k-th token."""
+
+from typing import TYPE_CHECKING
+
+from attnbench.calc.attention_cost import Cost, pattern_cost, strided_workspace
+from attnbench.calc.pattern_strided import Strided, default_stride
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._blocked import ROWS
+from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._support import supports_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.variants._strided import StridedState
+
+
+def _resolve(shape: AttentionShape, params: Params) -> Params:
+    """`stride` 0 stands for ⌈√seq_kv⌉."""
+    return {**params, "stride": int(params["stride"]) or default_stride(shape.seq_kv)}
+
+
+def _pattern(shape: AttentionShape, params: Params) -> Strided:
+    stride = int(_resolve(shape, params)["stride"])
+    return Strided(window=int(params["window"]), stride=stride, causal=shape.causal)
+
+
+def _prepare(shape: AttentionShape, params: Params, device: str) -> "StridedState":
+    from attnbench.variants._strided import prepare
+
+    return prepare(shape, _pattern(shape, params), device, ROWS)
+
+
+def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "StridedState") -> "Tensor":
+    from attnbench.variants._strided import forward
+
+    return forward(query, key, value, state)
+
+
+def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+    return pattern_cost(shape, mode, _pattern(shape, params))
+
+
+def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
+    return strided_workspace(shape, mode, _pattern(shape, params), rows=ROWS)
+
+
+VARIANT = Variant(
+    name="strided",
+    summary="window 512 and every k-th token, k = ⌈√n⌉ unless given",
+    paper="Child et al. 2019, arXiv:1904.10509",
+    exact=False,
+    defaults={"window": 512, "stride": 0},
+    resolve=_resolve,
+    pattern=_pattern,
+    cost=_cost,
+    backends=(
+        Backend(
+            name="eager",
+            supports=supports_dtype,
+            prepare=_prepare,
+            forward=_forward,
+            workspace_bytes=_workspace,
+        ),
+    ),
+)
