@@ -61,6 +61,16 @@ class Fields:
             self.data, label=self.label, name=self.name, path=self.path, defaults=defaults
         )
 
+    def also(self, **values: Any) -> "Fields":
+        """The same fields with `values` besides, in place of the file's own."""
+        return Fields(
+            {**self.data, **values},
+            label=self.label,
+            name=self.name,
+            path=self.path,
+            defaults=self.defaults,
+        )
+
     def error(self, key: str, problem: str, hint: str | None = None) -> UserError:
         """A complaint about `key` of this file."""
         return UserError(f"{self.label}: {self.path}{key}: {problem}", hint=hint)

@@ -38,27 +38,30 @@ def scheme_of(model: ModelSpec, dtype: Dtype | None = None) -> Scheme:
     Raises:
         UserError: the configuration's method is unknown, or a value in it is wrong.
     """
-    published = _published(model) if model.quantization else None
-    if dtype is None:
-        return published or plain_scheme(own_dtype(model), own_dtype(model))
-    if published and published.layout and LAYOUTS.get(dtype) and _same(published, dtype):
-        return published
-    return plain_scheme(dtype, own_dtype(model))
-
-
-def _same(scheme: Scheme, dtype: Dtype) -> bool:
-    return scheme.name.endswith(f"({dtype})")
-
-
-def _published(model: ModelSpec) -> Scheme | None:
+    rest = own_dtype(model)
     config = model.quantization or {}
+    method = _method(config)
+    if dtype is None:
+        return _published(model, config, method) if config else plain_scheme(rest, rest)
+    if dtype not in _HIGH and method in _READERS:
+        published = _published(model, config, method)
+        if published.name.endswith(f"({dtype})"):
+            return published
+    return plain_scheme(dtype, rest)
+
+
+def _method(config: Config) -> str:
     method = config.get("quant_method") or config.get("quant_algo")
     if method is None and (config.get("load_in_4bit") or config.get("load_in_8bit")):
-        method = "bitsandbytes"
-    reader = _READERS.get(str(method).lower())
+        return "bitsandbytes"
+    return str(method).lower()
+
+
+def _published(model: ModelSpec, config: Config, method: str) -> Scheme:
+    reader = _READERS.get(method)
     if reader is None:
         raise UserError(
-            f"{model.name}: quantization_config.quant_method: {str(method)[:40]!r} is not known",
+            f"{model.name}: quantization_config.quant_method: {method[:40]!r} is not known",
             hint=f"Known: {', '.join(sorted(_READERS))}. Or say --weight-dtype.",
         )
     layout, dtype = reader(config)
@@ -67,17 +70,16 @@ def _published(model: ModelSpec) -> Scheme | None:
         if config.get(key) is not None:
             kept = read_patterns(config[key], where=f"quantization_config.{key}")
     only = config.get("modules_in_block_to_quantize")
-    if only and all(isinstance(group, list) for group in only):  # GPTQ lists groups of them
+    if isinstance(only, list) and all(isinstance(group, list) for group in only):  # GPTQ's form
         only = [name for group in only for name in group]
     label = dtype or f"{layout.bits:g} bits"
+    where = "quantization_config.modules_in_block_to_quantize"
     return Scheme(
         name=f"{method} ({label})",
         dtype=own_dtype(model),
         layout=layout,
         kept=kept,
-        only=read_patterns(only, where="quantization_config.modules_in_block_to_quantize")
-        if only
-        else None,
+        only=read_patterns(only, where=where) if only else None,
         head=config.get("lm_head") is True or config.get("quant_lm_head") is True,
         note=f"linear layers packed as quantization_config says ({method}, {label}), "
         f"the rest in {own_dtype(model)}",

@@ -5,7 +5,7 @@ from attnbench.catalog.decoder import FULL, SLIDING, Block, Sizes, Style, attent
 from attnbench.catalog.fields import Fields
 from attnbench.spec.model import Full, ModelSpec, Sliding
 
-MODEL_TYPES = ("gpt_neox", "gptj", "codegen", "gpt_neo", "gpt_neox_japanese")
+MODEL_TYPES = ("gpt_neox", "gptj", "codegen", "gpt_neo")
 
 _NEOX = {
     "vocab_size": 50432, "hidden_size": 6144, "num_hidden_layers": 44,
