@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, TypeVar
 
+import msgspec
+
 from attnbench.calc import kv_answer, memory_answer
 from attnbench.calc.activations import Recompute
 from attnbench.calc.kv_answer import KvAnswer
@@ -165,6 +167,8 @@ def memory(
             lora=_lora(lora_rank, lora_targets),
         )
     scheme, note = _scheme(spec, str(weight_dtype), work)
+    if weight_dtype != "auto":  # then the file's own count of bytes says nothing
+        spec = msgspec.structs.replace(spec, stored_bytes=None)
     request = Request(
         model=spec,
         scheme=scheme,

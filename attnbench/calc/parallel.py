@@ -83,7 +83,7 @@ def check(model: ModelSpec, parallel: Parallel) -> None:
                 f"--tp: {tp} does not divide the {heads} heads of {model.name}",
                 hint="Tensor parallelism deals whole query heads to GPUs.",
             )
-    if pp > model.num_layers:
+    if pp > max(model.num_layers, 1):
         raise UserError(f"--pp: {pp} stages, and {model.name} has only {model.num_layers} layers")
     if ep == 1:
         return
