@@ -44,10 +44,14 @@ def build(c: Fields) -> ModelSpec:
 
 def family(model_type: str) -> ModuleType | None:
     """The adapter module that names `model_type`, or None."""
-    for stem, types in _listed(_FAMILIES):
-        if model_type in types:
-            return importlib.import_module(f"attnbench.catalog.families.{stem}")
-    return None
+    stem = module_of(_FAMILIES, model_type)
+    return importlib.import_module(f"attnbench.catalog.families.{stem}") if stem else None
+
+
+def module_of(folder: Path, model_type: str) -> str | None:
+    """The name of the module in `folder` whose `MODEL_TYPES` hold `model_type`, or None."""
+    found = (stem for stem, types in _listed(folder) if model_type in types)
+    return next(found, None)
 
 
 def model_types() -> tuple[str, ...]:

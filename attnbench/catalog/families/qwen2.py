@@ -14,7 +14,10 @@ from attnbench.catalog.decoder import (
 from attnbench.catalog.fields import Fields
 from attnbench.spec.model import ModelSpec
 
-MODEL_TYPES = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
+MODEL_TYPES = (
+    "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl_text", "qwen2_5_vl_text",
+    "qwen3_vl_text", "qwen3_vl_moe_text",
+)  # fmt: skip
 
 _DENSE = {
     "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016,
@@ -26,9 +29,21 @@ _MOE = {
     "max_position_embeddings": 32768, "max_window_layers": 28, "decoder_sparse_step": 1,
     "mlp_only_layers": [],
 }  # fmt: skip
-DEFAULTS = {
+_VL = {
+    **_DENSE, "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568,
+    "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+}  # fmt: skip
+DEFAULTS: dict[str, dict[str, object]] = {
     "qwen2": _DENSE,
     "qwen3": {**_DENSE, "head_dim": 128},
+    "qwen2_vl_text": _VL,
+    "qwen2_5_vl_text": _VL,
+    "qwen3_vl_text": {**_DENSE, "head_dim": 128, "max_position_embeddings": 128000},
+    "qwen3_vl_moe_text": {
+        **_MOE, "intermediate_size": 5632, "num_attention_heads": 16, "num_key_value_heads": 16,
+        "moe_intermediate_size": 1408, "num_experts": 60, "num_experts_per_tok": 4,
+        "head_dim": 128,
+    },
     "qwen2_moe": {
         **_MOE, "intermediate_size": 5632, "num_attention_heads": 16, "num_key_value_heads": 16,
         "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632,
@@ -51,7 +66,7 @@ def build(c: Fields) -> ModelSpec:
     else:
         bias = c.flag("attention_bias")
         style = Style(qk_norm="head", qkv_bias=bias, out_bias=bias)
-    feeds = _feeds(c, s) if kind.endswith("_moe") else None
+    feeds = _feeds(c, s) if "_moe" in kind else None
     return decoder(c, s, style, kinds=_kinds(c, s.layers), feeds=feeds)
 
 
