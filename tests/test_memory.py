@@ -12,6 +12,7 @@ from attnbench import memory, model
 from attnbench.calc.memory import weights_bytes
 from attnbench.calc.module_names import read_patterns
 from attnbench.calc.quantization import Layout, Scales, plain_scheme
+from attnbench.catalog import profiles
 from attnbench.catalog.quantization_config import scheme_of
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
@@ -287,6 +288,21 @@ def test_moe_weights_count_every_expert_and_active_parameters_do_not() -> None:
     assert found.params.total == 46_702_792_704
     assert found.whole.weights_bytes == 2 * found.params.total
     assert found.params.active == 12_879_925_248  # 12.9 B, Jiang et al. 2024, arXiv:2401.04088
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_on_one_gpu_every_part_is_the_whole_models(name: str) -> None:
+    for mode in ("inference", "training"):
+        found = memory(name, mode=mode, seq_len=1000, batch=3).memory
+        assert found.per_gpu == found.whole
+        assert found.params.active <= found.params.total
+        assert found.whole.activation_bytes > 0
+
+
+def test_an_encoder_keeps_no_cache() -> None:
+    # T5: each of 24 decoder layers caches itself and its view of the encoder, 32 heads of 64.
+    found = memory("flan-t5-xl", seq_len=512).memory
+    assert found.per_gpu.kv_cache_bytes == 24 * 2 * 2 * 512 * 32 * 64 * 2
 
 
 def test_more_of_anything_takes_no_less() -> None:

@@ -102,11 +102,16 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Stage(NamedTuple):
-    """A pipeline stage: its number, its decoder's layers and how many of each it holds."""
+    """A pipeline stage: its number, the kinds of layer it holds and how many of each."""
 
     number: int
-    layers: list[tuple[Layer, int]]
+    encoder: list[tuple[Layer, int]]
+    decoder: list[tuple[Layer, int]]
     last: bool
+
+    @property
+    def layers(self) -> list[tuple[Layer, int]]:
+        return self.encoder + self.decoder
 
 
 def overhead_per_gpu(parallel: Parallel) -> int:
@@ -146,7 +151,7 @@ def serving(
                 model, layer, work.seq_len, work.cache, work.encoder_len, tp=parallel.tp
             ).total
             * copies
-            for layer, copies in stage.layers
+            for layer, copies in stage.decoder
         )
         activations = forward_peak(
             model,
@@ -267,17 +272,13 @@ def _on_rank(
 
 
 def _stages(model: ModelSpec, pp: int) -> list[_Stage]:
-    decoder = stage_ranges(model.num_layers, pp)
-    encoder = stage_ranges(sum(layer.count for layer in model.encoder), pp)
-    stages = []
-    for number in range(pp):
-        held = [
-            (layer, sum(i in ranges[number] for i in layer.indices))
-            for layers, ranges in ((model.encoder, encoder), (model.layers, decoder))
-            for layer in layers
-        ]
-        stages.append(_Stage(number, [(a, n) for a, n in held if n], number == pp - 1))
-    return stages
+    def held(layers: tuple[Layer, ...]) -> list[list[tuple[Layer, int]]]:
+        ranges = stage_ranges(sum(layer.count for layer in layers), pp)
+        counts = [[(a, sum(i in stage for i in a.indices)) for a in layers] for stage in ranges]
+        return [[(layer, n) for layer, n in stage if n] for stage in counts]
+
+    both = zip(held(model.encoder), held(model.layers), strict=True)
+    return [_Stage(i, encoder, decoder, i == pp - 1) for i, (encoder, decoder) in enumerate(both)]
 
 
 def _memory(
