@@ -1,39 +1,195 @@
 """Is the output right? Errors against float64, and the limit that they must keep.
 
 `rel_error` compares with exact attention, `kernel_error` with the variant's own
-mathematics: the first tells how good an approximation is, the second whether the
-code computes what it says.
+mathematics: the first says how good an approximation is, the second whether the code
+computes what it says. The limit of the second is derived, not chosen: twice the error
+of plain attention over the same pairs in the same precision, plus one rounding; for
+variants that are no pattern, also what perturbing the inputs by one rounding does.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from attnbench.calc.patterns import Full, Pattern
+from attnbench.measure.inputs import Inputs
 from attnbench.measure.plan import Point
+from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._protocol import Variant
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SAMPLED_ROWS = 256
-_CONDITIONING_FACTOR = 4.0
+_SAMPLED_ROWS = 256  # of plain attention, enough for an error's size
+_PLAIN_FACTOR = 2.0
+_CONDITION_FACTOR = 4.0  # roundings enter at more places than the inputs
+_GRAD_ROWS = 512
 
 
 class Errors(msgspec.Struct, frozen=True, kw_only=True):
-    """Errors of an output, and the limit of `kernel_error` (and of `grad_error`)."""
+    """Errors of an output and its gradients, and the limits they must keep."""
 
     rel_error: float
     kernel_error: float
-    grad_error: float | None
     limit: float
+    grad_error: float | None = None
+    grad_limit: float = math.inf
 
     @property
     def passed(self) -> bool:
         """Whether output and gradients are as near as the arithmetic allows."""
-        return self.kernel_error <= self.limit and (self.grad_error or 0.0) <= self.limit
+        right = self.kernel_error <= self.limit
+        return right and (self.grad_error is None or self.grad_error <= self.grad_limit)
+
+    def explain(self) -> str:
+        """What is wrong, for the row's note."""
+        text = f"kernel_error {self.kernel_error:.2e}, limit {self.limit:.2e}"
+        if self.grad_error is not None:
+            text += f"; grad_error {self.grad_error:.2e}, limit {self.grad_limit:.2e}"
+        return text
+
+
+class Checker:
+    """Checks outputs at one shape; float64 references are made once and shared."""
+
+    def __init__(self, inputs: Inputs, shape: AttentionShape, mode: Mode) -> None:
+        self._inputs = inputs
+        self._shape = shape
+        self._mode = mode
+        self._exact: Tensor | None = None
+
+    def check(self, point: Point, result: "Tensor | tuple[Tensor, ...]") -> Errors:
+        """Errors of what the point's call answered: output, or output and gradients."""
+        variant, _ = point.implementation()
+        output = result if isinstance(result, tuple) else (result,)
+        exact = self._exact_output()
+        own = exact if variant.exact else self._own(variant, point, self._inputs)
+        plain = self._plain_error(_pattern_of(variant, point))
+        limit = _PLAIN_FACTOR * plain + _unit_roundoff(output[0])
+        if variant.pattern is None:
+            limit += _CONDITION_FACTOR * self._condition(variant, point, own)
+        errors = Errors(
+            rel_error=relative_error(output[0], exact),
+            kernel_error=relative_error(output[0], own),
+            limit=limit,
+        )
+        if self._mode in (Mode.FWD, Mode.DECODE):
+            return errors
+        return self._with_gradients(variant, point, output[1:], errors)
+
+    def forget(self) -> None:
+        """Drop the references, so that they stand in no timed call's way."""
+        self._exact = None
+
+    def _exact_output(self) -> "Tensor":
+        if self._exact is None:
+            from attnbench.variants._reference import pattern_reference
+
+            self._exact = pattern_reference(*_qkv(self._inputs), Full(causal=self._shape.causal))
+        return self._exact
+
+    def _own(self, variant: Variant, point: Point, inputs: Inputs) -> "Tensor":
+        from attnbench.variants._reference import pattern_reference
+
+        if variant.pattern is not None:
+            return pattern_reference(*_qkv(inputs), variant.pattern(point.shape, point.params))
+        assert variant.reference is not None
+        return variant.reference(*_qkv(inputs), point.shape, point.params)
+
+    def _plain_error(self, pattern: Pattern) -> float:
+        """The error of plain attention in the inputs' precision, on some of the rows."""
+        import torch
+
+        from attnbench.variants._reference import pattern_reference
+
+        q, k, v = _qkv(self._inputs)
+        rows = torch.linspace(
+            0, self._shape.seq_q - 1, min(_SAMPLED_ROWS, self._shape.seq_q), device=q.device
+        ).long()
+        reference = pattern_reference(q, k, v, pattern, rows=rows)
+        return relative_error(_plain(q[:, :, rows], k, v, pattern, rows, self._shape), reference)
+
+    def _condition(self, variant: Variant, point: Point, own: "Tensor") -> float:
+        """How far the variant's float64 output moves when inputs move by one rounding."""
+        return relative_error(self._own(variant, point, self._perturbed()), own)
+
+    def _perturbed(self) -> Inputs:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+
+        def move(x: "Tensor") -> "Tensor":
+            signs = torch.rand(x.shape, generator=generator).to(x.device).double() * 2 - 1
+            return x.double() * (1 + 2 * _unit_roundoff(x) * signs)
+
+        moved = [move(x) for x in _qkv(self._inputs)]
+        return Inputs(query=moved[0], key=moved[1], value=moved[2], grad_output=None)
+
+    def _with_gradients(
+        self, variant: Variant, point: Point, gradients: "tuple[Tensor, ...]", errors: Errors
+    ) -> Errors:
+        wanted = self._own_gradients(variant, point)
+        return msgspec.structs.replace(
+            errors,
+            grad_error=max(relative_error(g, w) for g, w in zip(gradients, wanted, strict=True)),
+            # A gradient is three products deep where the output is two.
+            grad_limit=2 * errors.limit + 4 * _unit_roundoff(gradients[0]),
+        )
+
+    def _own_gradients(self, variant: Variant, point: Point) -> "list[Tensor]":
+        """Gradients of the variant's mathematics by float64 autograd, rows in chunks."""
+        import torch
+
+        from attnbench.variants._reference import pattern_reference
+
+        leaves = [x.detach().double().requires_grad_() for x in _qkv(self._inputs)]
+        grad_output = self._inputs.grad_output
+        assert grad_output is not None
+        if variant.pattern is None:
+            assert variant.reference is not None
+            out = variant.reference(*leaves, point.shape, point.params)
+            return list(torch.autograd.grad(out, leaves, grad_output.double()))
+        pattern = variant.pattern(point.shape, point.params)
+        total = [torch.zeros_like(leaf) for leaf in leaves]
+        for rows in torch.arange(self._shape.seq_q, device=grad_output.device).split(_GRAD_ROWS):
+            out = pattern_reference(*leaves, pattern, rows=rows)
+            parts = torch.autograd.grad(out, leaves, grad_output[:, :, rows].double())
+            total = [t + part for t, part in zip(total, parts, strict=True)]
+        return total
 
 
 def relative_error(value: "Tensor", reference: "Tensor") -> float:
-    """‖value − reference‖ / ‖reference‖ in float64; the norm itself where that is 0."""
-    error = (value.double() - reference).norm()
-    norm = reference.norm()
+    """‖value − reference‖ / ‖reference‖ in float64; ‖value‖ where the reference is 0."""
+    error = (value.detach().double() - reference.detach()).norm()
+    norm = reference.detach().norm()
     return float(error / norm if norm > 0 else error)
+
+
+def _pattern_of(variant: Variant, point: Point) -> Pattern:
+    if variant.pattern is None:
+        return Full(causal=point.shape.causal)
+    return variant.pattern(point.shape, point.params)
+
+
+def _plain(
+    q: "Tensor", k: "Tensor", v: "Tensor", pattern: Pattern, rows: "Tensor", shape: AttentionShape
+) -> "Tensor":
+    """Softmax attention as it is written, every step rounded to the inputs' precision."""
+    import torch
+
+    keys = torch.arange(shape.seq_kv, device=q.device)
+    seen = pattern.allows((rows + shape.offset)[:, None], keys[None, :])
+    k, v = (x.repeat_interleave(shape.group, 1) for x in (k, v))
+    scores = (q @ k.transpose(-1, -2) / math.sqrt(shape.head_dim)).masked_fill(~seen, -math.inf)
+    return torch.softmax(scores, -1).nan_to_num(0.0) @ v
+
+
+def _qkv(inputs: Inputs) -> "tuple[Tensor, Tensor, Tensor]":
+    return inputs.query, inputs.key, inputs.value
+
+
+def _unit_roundoff(x: "Tensor") -> float:
+    import torch
+
+    return torch.finfo(x.dtype).eps / 2

@@ -63,10 +63,6 @@ class Journal:
         text = json.dumps(plain(self.run), indent=2, allow_nan=False) + "\n"
         write_atomically(self.folder / RUN, text)
 
-    def write_summary(self, markdown: str) -> None:
-        """Write summary.md, atomically."""
-        write_atomically(self.folder / SUMMARY, markdown)
-
 
 @contextlib.contextmanager
 def open_journal(

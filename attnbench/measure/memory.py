@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from attnbench.calc.operands import operand_bytes, result_bytes
+from attnbench.calc.operands import held_bytes, result_bytes
 from attnbench.measure.isolation import Say
 from attnbench.measure.plan import Point
 
@@ -19,7 +19,7 @@ class Peak(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _peak(point: Point, beyond_inputs: int) -> Peak:
-    operands = operand_bytes(point.shape, point.mode)
+    operands = held_bytes(point.shape, point.mode)
     results = result_bytes(point.shape, point.mode)
     beyond = max(beyond_inputs, results)
     return Peak(peak_memory_bytes=operands - results + beyond, workspace_bytes=beyond - results)

@@ -7,16 +7,18 @@ from typing import Literal
 
 import msgspec
 
-from attnbench.calc.operands import operand_bytes
+from attnbench.calc.operands import held_bytes
 from attnbench.catalog.yaml_file import read_yaml
 from attnbench.errors import NothingToDoError, UserError, unknown_name
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.spec.dtype import parse_dtype
+from attnbench.spec.dtype import Dtype, parse_dtype
 from attnbench.units import parse_lengths
 from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, Variant
 
 Causal = Literal["yes", "no", "auto"]
+
+TIMED_DTYPES = (Dtype.FP64, Dtype.FP32, Dtype.FP16, Dtype.BF16)
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,7 +201,7 @@ def _points(grid: Grid) -> Iterator[Point]:
 def _shapes(grid: Grid) -> Iterator[AttentionShape]:
     heads_list = parse_lengths(str(grid.heads), what="heads")
     for dtype, batch, heads, head_dim, length in product(
-        [parse_dtype(name) for name in grid.dtypes],
+        [_dtype(name) for name in grid.dtypes],
         parse_lengths(str(grid.batches), what="batches"),
         heads_list,
         parse_lengths(str(grid.head_dims), what="head_dims"),
@@ -211,6 +213,13 @@ def _shapes(grid: Grid) -> Iterator[AttentionShape]:
                 batch=batch, heads=heads, kv_heads=kv_heads, seq_q=length, seq_kv=length,
                 head_dim=head_dim, causal=grid.causal != "no", dtype=dtype,
             )  # fmt: skip
+
+
+def _dtype(name: str) -> Dtype:
+    dtype = parse_dtype(name)
+    if dtype not in TIMED_DTYPES:
+        raise UserError(f"dtype: attention is timed in {', '.join(TIMED_DTYPES)}, not in {dtype}")
+    return dtype
 
 
 def _mode(name: str) -> Mode:
@@ -231,7 +240,7 @@ def predicted_bytes(point: Point) -> int:
     """The most memory that `point` is predicted to hold: operands, results, workspace."""
     _, backend = point.implementation()
     workspace = backend.workspace_bytes(point.shape, point.mode, point.params)
-    return operand_bytes(point.shape, point.mode) + workspace
+    return held_bytes(point.shape, point.mode) + workspace
 
 
 def override(

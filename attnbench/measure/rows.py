@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from attnbench.calc.operands import operand_bytes
+from attnbench.calc.operands import held_bytes
 from attnbench.calc.roofline import roofline_s
 from attnbench.measure.environment import Device
 from attnbench.measure.plan import Group, Point, Timing, params_text
@@ -146,7 +146,7 @@ def _over_the_roof(
 ) -> str:
     if roof.flops_per_s and flops / time_s > _OVER_ROOF * roof.flops_per_s:
         return f"{flops / time_s:.3g} FLOP/s is over the device's {roof.flops_per_s:.3g}"
-    footprint = operand_bytes(point.shape, point.mode)
+    footprint = held_bytes(point.shape, point.mode)
     cold = bench.timing.cache == "cold" and footprint > _COLD_FOOTPRINT * (
         bench.device.cache_bytes or footprint
     )

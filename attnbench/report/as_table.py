@@ -26,7 +26,7 @@ def render(document: Document, width: int | None = None) -> str:
         highlight=False,
     )
     for table in document.tables:
-        console.print(_draw(table))
+        console.print(draw(table))
     for note in document.notes:
         console.print(Text(note))
     if document.assumptions:
@@ -36,7 +36,8 @@ def render(document: Document, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _draw(table: Table) -> RichTable:
+def draw(table: Table) -> RichTable:
+    """`table` as rich draws it."""
     drawn = RichTable(
         title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
     )
