@@ -152,7 +152,7 @@ def _check_unit(run: Run, unit: str | None) -> None:
 
 def _reason(ratio: timing.Ratio, word: Word, low: float | None) -> str:
     if word is Word.SLOWER and low is not None:
-        return f"slower {low:.3g} times at least; {math.exp(ratio.limit):.3g} is allowed"
+        return f"at least {low:.3g} times the time; {math.exp(ratio.limit):.3g} is allowed"
     if word is not Word.UNSURE:
         return ""
     if low is None:
