@@ -68,7 +68,6 @@ def check(
     before = read_baseline(baseline, current, any_device=limits.relative_to is not None)
     outcome = judge(current, before, limits)
     shown = [check_document(outcome, current, before, limits, everything=e) for e in (False, True)]
-    write(shown[fmt is Format.CSV], fmt, json, output)
     if junit_file is not None:
         write_atomically(junit_file, junit.render(outcome.verdicts))
     if github_job:
@@ -76,4 +75,5 @@ def check(
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary:
             github.append_summary(Path(summary), render(shown[0], Format.MARKDOWN))
+    write(shown[fmt is Format.CSV], fmt, json, output)
     raise typer.Exit(1 if outcome.failed else 0)
