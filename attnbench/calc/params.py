@@ -29,18 +29,24 @@ def count(model: ModelSpec) -> Params:
     >>> count(load_model("llama-3-8b")).total
     8030261248
     """
-    by_role: dict[Role, int] = {}
-    for tensor, copies in model.parameters():
-        by_role[tensor.role] = by_role.get(tensor.role, 0) + tensor.elements * copies
-    total = sum(by_role.values())
+    roles = by_role(model)
+    total = sum(roles.values())
     idle = sum(idle_experts(layer) for layer in (*model.encoder, *model.layers))
     return Params(
         total=total,
         active=total - idle,
-        embedding=by_role.get(Role.EMBEDDING, 0),
-        routed_experts=by_role.get(Role.ROUTED_EXPERT, 0),
-        text=total - by_role.get(Role.VISION, 0),
+        embedding=roles.get(Role.EMBEDDING, 0),
+        routed_experts=roles.get(Role.ROUTED_EXPERT, 0),
+        text=total - roles.get(Role.VISION, 0),
     )
+
+
+def by_role(model: ModelSpec) -> dict[Role, int]:
+    """Parameters by what they are for; only roles that the model has."""
+    counts: dict[Role, int] = {}
+    for tensor, copies in model.parameters():
+        counts[tensor.role] = counts.get(tensor.role, 0) + tensor.elements * copies
+    return counts
 
 
 def idle_experts(layer: Layer) -> int:
