@@ -27,6 +27,7 @@ SHARED_LIMIT_BYTES = {
     "gfx942": 64 * KIB,
 }
 INTERPRETER = "interpreter"
+MAX_HEAD_DIM = 256  # of every kernel
 
 
 def family(target: str) -> str | None:

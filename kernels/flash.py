@@ -11,18 +11,17 @@ from torch import Tensor
 
 from attnbench.errors import MachineError, UserError
 
-from ._targets import INTERPRETER, Config, family, target_of
+from ._targets import INTERPRETER, MAX_HEAD_DIM, Config, family, target_of
 from .flash_fwd import _flash_fwd
 
 # Whether this copy of the module runs under Triton's interpreter; see `_interpreter.py`.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
-MAX_HEAD_DIM = 256
 _LOG2_E = 1.0 / math.log(2.0)
 
 # (target, BLOCK_D) to the configuration of 16-bit inputs, chosen among those that spill
 # least by what the compiler says (docs/kernels.md); never raced on a GPU.
 _HALF = {
-    ("sm_80", 64): Config(128, 64, 4, 3), ("sm_80", 128): Config(64, 64, 4, 2),
+    ("sm_80", 64): Config(128, 64, 4, 3), ("sm_80", 128): Config(128, 32, 8, 3),
     ("sm_80", 256): Config(64, 32, 4, 2),
     ("sm_90", 64): Config(128, 128, 8, 3), ("sm_90", 128): Config(128, 128, 8, 2),
     ("sm_90", 256): Config(128, 64, 8, 2),

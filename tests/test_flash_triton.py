@@ -7,9 +7,16 @@ pytest.importorskip("triton")
 
 from attnbench.spec.attention import AttentionShape, Mode  # noqa: E402
 from attnbench.spec.dtype import Dtype  # noqa: E402
-from attnbench.variants._flash_triton import INTERPRETED_PAIRS, triton_backend  # noqa: E402
+from attnbench.variants import load_variant  # noqa: E402
+from attnbench.variants._flash_triton import INTERPRETED_SCORES  # noqa: E402
+from attnbench.variants._protocol import Backend  # noqa: E402
 
-BACKEND = triton_backend()
+
+def triton_of(variant: str) -> Backend:
+    return next(b for b in load_variant(variant).backends if b.name == "triton")
+
+
+BACKEND = triton_of("flash")
 
 
 def shape(**changes: object) -> AttentionShape:
@@ -64,7 +71,7 @@ def test_reasons(changes: dict[str, object], mode: Mode, device: str, says: str)
 
 def test_interpreter_is_capped_by_the_scores_it_computes() -> None:
     edge = {"heads": 2, "seq_q": 8192, "seq_kv": 8192}
-    assert INTERPRETED_PAIRS == 2 * 8192 * 8192
+    assert 2 * 8192 * (8192 + 1024) <= INTERPRETED_SCORES < 3 * 8192 * (8192 + 1024)
     assert BACKEND.supports(shape(**edge, causal=False), Mode.FWD, {}, "cpu") is None
     assert BACKEND.supports(shape(**edge | {"heads": 3}, causal=False), Mode.FWD, {}, "cpu")
     assert BACKEND.supports(shape(**edge | {"heads": 3}, causal=True), Mode.FWD, {}, "cpu") is None
@@ -78,21 +85,26 @@ def test_triton_that_is_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
     assert reason == "triton is not installed: pip install 'attnbench[bench]'"
 
 
-def test_settings_reach_the_kernel() -> None:
-    backend = triton_backend(
-        lambda params: {"window": params["window"]},
-        lambda params: "no dilation" if params["dilation"] != 1 else None,
-    )
-    params = {"window": 8, "dilation": 1}
-    assert backend.supports(shape(), Mode.FWD, params | {"dilation": 2}, "cpu") == "no dilation"
-    assert backend.supports(shape(), Mode.FWD, params, "cpu") is None
+@pytest.mark.parametrize("causal", [False, True])
+def test_sliding_window_with_sinks(causal: bool) -> None:
+    variant, backend = load_variant("sliding_window"), triton_of("sliding_window")
+    at, params = shape(causal=causal), {"window": 8, "dilation": 1, "sink": 3}
+    assert backend.supports(at, Mode.FWD, params, "cpu") is None
     query, key = torch.randn(1, 2, 100, 64), torch.randn(1, 1, 100, 64)
-    out = backend.forward(query, key, key, backend.prepare(shape(), params, "cpu"))
-    mask = torch.ones(100, 100, dtype=torch.bool).tril().triu(-7)
+    out = backend.forward(query, key, key, backend.prepare(at, params, "cpu"))
+    assert variant.pattern is not None
+    place = torch.arange(100)
+    mask = variant.pattern(at, params).allows(place[:, None], place[None, :])
     exact = torch.nn.functional.scaled_dot_product_attention(
         query, key, key, attn_mask=mask, enable_gqa=True
     )
     assert (out - exact).abs().max() < 4e-6
+
+
+def test_dilation_is_refused() -> None:
+    params = {"window": 8, "dilation": 2, "sink": 0}
+    reason = triton_of("sliding_window").supports(shape(), Mode.FWD, params, "cpu")
+    assert reason == "the triton kernel has no dilation"
 
 
 def test_workspace_is_the_lse() -> None:
@@ -104,7 +116,7 @@ def test_loading_the_variant_imports_neither_torch_nor_triton() -> None:
     import sys
 
     code = (
-        "import sys, attnbench.variants._flash_triton as f; b = f.triton_backend();"
+        "import sys; from attnbench.variants import load_variant; load_variant('flash');"
         "sys.exit(any(m in sys.modules for m in ('torch', 'triton', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -49,6 +49,11 @@ def kernel_families() -> tuple[str, ...]:
     return tuple(sorted(n.removesuffix(_SUFFIX) for n in names if n.endswith(_SUFFIX)))
 
 
+def feature_names(kernel: str) -> tuple[str, ...]:
+    """Sets of features that the family `kernel` can be compiled with."""
+    return tuple(importlib.import_module(f"attnbench.kernels.{kernel}{_SUFFIX}").FEATURES)
+
+
 def compile_ahead(job: CompileJob, *, time_limit_s: float = 180.0) -> Compiled:
     """Compile `job` in a child process.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attnbench.calc.patterns import Pattern
+from attnbench.kernels._targets import MAX_HEAD_DIM
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._protocol import Backend, Params
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DTYPES = (Dtype.FP16, Dtype.BF16, Dtype.FP32)
-_MAX_HEAD_DIM = 256
 # Scores that the interpreter gets through in about 15 s on one core: docs/kernels.md.
 INTERPRETED_SCORES = 3 << 26
 _INTERPRETED_BLOCK = 1024  # a row's scores outside its pattern, of blocks that it crosses
@@ -80,8 +80,8 @@ def _cannot_run(shape: AttentionShape, mode: Mode, device_type: str) -> str | No
         return "the triton kernel is forward only"
     if shape.dtype not in _DTYPES:
         return f"the triton kernel takes {', '.join(_DTYPES)}, not {shape.dtype}"
-    if shape.head_dim > _MAX_HEAD_DIM:
-        return f"the triton kernel takes head_dim up to {_MAX_HEAD_DIM}, not {shape.head_dim}"
+    if shape.head_dim > MAX_HEAD_DIM:
+        return f"the triton kernel takes head_dim up to {MAX_HEAD_DIM}, not {shape.head_dim}"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install 'attnbench[bench]'"
     if device_type == "cuda":
