@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attnbench import memory, model
 from attnbench.calc.memory import weights_bytes
@@ -138,6 +140,8 @@ def test_nf4_costs_what_the_paper_says() -> None:
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, 8),
         ({"quant_method": "mxfp4"}, 4.25),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
+        ({"quant_method": "bitnet"}, 2),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4"}}}, 4.25),
         (
             {
                 "quant_method": "compressed-tensors",
@@ -210,6 +214,7 @@ def test_hostile_module_names_are_refused(value: object) -> None:
         {"quant_method": "fp8", "weight_block_size": 128},
         {"quant_method": "gptq", "modules_in_block_to_quantize": 7},
         {"quant_method": ["fp8"]},
+        {"quant_method": "quark"},
         {"quant_method": "compressed-tensors"},
         {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": 4}}},
         {"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"},
@@ -222,6 +227,33 @@ def test_a_method_that_cannot_be_read_is_an_error(config: dict[str, Any]) -> Non
         return
     with pytest.raises(UserError, match="quant"):
         scheme_of(spec)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+METHODS = ("fp8", "gptq", "awq", "bitsandbytes", "modelopt", "compressed-tensors", "quark")
+KEYS = (
+    "bits", "group_size", "weight_block_size", "ignore", "modules_to_not_convert",
+    "config_groups", "load_in_4bit", "quant_algo", "modules_in_block_to_quantize",
+    "global_quant_config", "zero_point",
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(method=st.sampled_from(METHODS) | JSON, rest=st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_any_configuration_is_read_or_refused(method: object, rest: dict[str, object]) -> None:
+    spec = quantised("gpt2", {"quant_method": method, **rest})
+    refused = ""
+    try:
+        held = weights_bytes(spec, scheme_of(spec))
+    except UserError as error:
+        refused, held = str(error), 1
+    assert "\n" not in refused
+    assert held > 0
 
 
 def test_a_dtype_asked_for_goes_before_the_configuration() -> None:

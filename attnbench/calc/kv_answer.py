@@ -11,8 +11,9 @@ from attnbench.calc.kv_cache import (
     with_kv_heads,
 )
 from attnbench.calc.kv_report import KindRow, assumptions, kind_rows
+from attnbench.calc.parallel import Parallel, check, head_counts
 from attnbench.errors import UserError
-from attnbench.spec.model import Attention, Latent, Layer, ModelSpec, Shared
+from attnbench.spec.model import ModelSpec
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +73,7 @@ def answer(
     if kv_heads is not None:
         _check_kv_heads(model, kv_heads)
         model = with_kv_heads(model, kv_heads)
-    _check_parallel(model, tp, pp)
+    check(model, Parallel(tp=tp, pp=pp))
     length = {"seq_len": seq_len, "encoder_len": encoder_len}
     held = kv_cache_bytes(model, batch=batch, rules=rules, **length)
     ideal = msgspec.structs.replace(rules, semantics=Semantics.IDEAL, window=None)
@@ -124,25 +125,6 @@ def _notes(model: ModelSpec, seq_len: int, kv_heads: int | None) -> list[str]:
 
 
 def _check_kv_heads(model: ModelSpec, kv_heads: int) -> None:
-    for heads in _head_counts(model):
+    for heads in sorted(head_counts(model)):
         if heads % kv_heads:
             raise UserError(f"--kv-heads: {kv_heads} does not divide {heads} heads of {model.name}")
-
-
-def _check_parallel(model: ModelSpec, tp: int, pp: int) -> None:
-    if pp > model.num_layers:
-        raise UserError(f"--pp: {pp} stages, and {model.name} has only {model.num_layers} layers")
-    for heads in _head_counts(model):
-        if heads % tp:
-            raise UserError(
-                f"--tp: {tp} does not divide the {heads} heads of {model.name}",
-                hint="Tensor parallelism deals whole query heads to GPUs.",
-            )
-
-
-def _head_counts(model: ModelSpec) -> set[int]:
-    def heads(layer: Layer) -> set[int]:
-        found = {m.heads for m in layer.mixers if isinstance(m, Attention | Latent)}
-        return found | {m.like.heads for m in layer.mixers if isinstance(m, Shared)}
-
-    return {count for layer in model.layers for count in heads(layer)}

@@ -33,6 +33,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     weight_note: str = ""
 
     @property
+    def as_stored(self) -> bool:
+        """Whether the weights count as the file they were read from holds them."""
+        return self.model.stored_bytes is not None and isinstance(self.work, Serving)
+
+    @property
+    def weights_in(self) -> str:
+        """The weights' format in a few words."""
+        return "the file's formats" if self.as_stored else self.scheme.name
+
+    @property
     def budget_bytes(self) -> int | None:
         """Bytes of one GPU that may be used, or None where no GPU is named."""
         return None if self.gpu is None else int(self.gpu.memory_bytes * self.utilization)
@@ -88,7 +98,7 @@ def refusal(found: MemoryAnswer) -> AttnbenchError | None:
     need = per_gpu.weights_bytes if alone else per_gpu.total
     each = " on each GPU" if request.parallel.gpus > 1 else ""
     message = (
-        f"{request.model.name} in {request.scheme.name} needs {_gb(need)}{each}"
+        f"{request.model.name} in {request.weights_in} needs {_gb(need)}{each}"
         f"{' for weights alone' if alone else ''}; {request.gpu.name} has "
         f"{_gb(request.gpu.memory_bytes)}, of which {_gb(budget)} at "
         f"--utilization {request.utilization:g}"
@@ -117,8 +127,11 @@ def _ways_out(request: Request) -> Iterator[tuple[str, Request]]:
         tp *= 2
     if isinstance(work, Serving):
         for dtype in _TRIED_DTYPES:
-            scheme = plain_scheme(dtype, request.scheme.dtype)
-            narrower = msgspec.structs.replace(request, scheme=scheme)
+            narrower = msgspec.structs.replace(
+                request,
+                scheme=plain_scheme(dtype, request.scheme.dtype),
+                model=msgspec.structs.replace(request.model, stored_bytes=None),
+            )
             if _fits(narrower):
                 yield f"--weight-dtype {dtype}", narrower
                 break
@@ -143,13 +156,13 @@ def _with_tp(parallel: Parallel, tp: int) -> Parallel:
 
 
 def _assumptions(request: Request) -> Iterator[str]:
-    model, parallel = request.model, request.parallel
-    if model.stored_bytes is not None and isinstance(request.work, Serving):
+    parallel = request.parallel
+    if request.as_stored:
         yield "weights: the bytes that the file holds"
     else:
         yield f"weights: {request.scheme.note or f'every tensor in {request.scheme.name}'}"
-    if request.weight_note:
-        yield request.weight_note
+        if request.weight_note:
+            yield request.weight_note
     yield from (
         _of_serving(request.work) if isinstance(request.work, Serving) else _of_training(request)
     )

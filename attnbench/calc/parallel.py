@@ -77,7 +77,7 @@ def check(model: ModelSpec, parallel: Parallel) -> None:
         UserError: heads, layers or experts do not go round.
     """
     tp, pp, ep, dp = parallel.tp, parallel.pp, parallel.ep, parallel.dp
-    for heads in sorted(_head_counts(model)):
+    for heads in sorted(head_counts(model)):
         if heads % tp:
             raise UserError(
                 f"--tp: {tp} does not divide the {heads} heads of {model.name}",
@@ -156,7 +156,8 @@ def kv_heads(layer: Layer) -> int:
     return max((m.kv_heads for m in _mixers(layer) if isinstance(m, Attention)), default=0)
 
 
-def _head_counts(model: ModelSpec) -> set[int]:
+def head_counts(model: ModelSpec) -> set[int]:
+    """The numbers of query heads that the model's attention has, each once."""
     mixers = (m for layer in (*model.encoder, *model.layers) for m in _mixers(layer))
     return {m.heads for m in mixers if isinstance(m, Attention | Latent)}
 

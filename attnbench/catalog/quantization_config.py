@@ -22,7 +22,13 @@ from attnbench.spec.model import ModelSpec
 
 Config = Mapping[str, Any]
 _HIGH = frozenset({Dtype.FP64, Dtype.FP32, Dtype.FP16, Dtype.BF16})
-_KEPT_KEYS = ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules")
+_KEPT_KEYS = (
+    "modules_to_not_convert",
+    "ignore",
+    "exclude_modules",
+    "exclude",
+    "llm_int8_skip_modules",
+)
 
 
 def own_dtype(model: ModelSpec) -> Dtype:
@@ -187,6 +193,40 @@ def _compressed(config: Config) -> tuple[Layout, Dtype | None]:
     ), dtype
 
 
+def _quark(config: Config) -> tuple[Layout, Dtype | None]:
+    """AMD Quark's: `global_quant_config.weight` has a dtype and a scheme."""
+    whole = config.get("global_quant_config")
+    weight = whole.get("weight") if isinstance(whole, dict) else None
+    if not isinstance(weight, dict):
+        raise UserError("quantization_config.global_quant_config: it has no 'weight'")
+    name, scheme = str(weight.get("dtype")), str(weight.get("qscheme"))
+    known = {
+        "fp4": (4, Dtype.MXFP4),
+        "fp8_e4m3": (8, Dtype.FP8_E4M3),
+        "int8": (8, Dtype.INT8),
+        "int4": (4, Dtype.INT4),
+        "uint4": (4, Dtype.INT4),
+    }
+    if name not in known:
+        raise UserError(f"quantization_config.global_quant_config.weight.dtype: {name[:40]!r}")
+    bits, dtype = known[name]
+    if dtype is Dtype.MXFP4:
+        return LAYOUTS[dtype], dtype
+    zero = bits if weight.get("symmetric") is False else 0
+    if scheme == "per_group":
+        group = _int(weight, "group_size", 128)
+        return Layout(
+            bits=bits, scales=Scales.GROUP, group=group, scale_bytes=2, zero_bits=zero
+        ), dtype
+    scales = Scales.TENSOR if scheme == "per_tensor" else Scales.ROW
+    return Layout(bits=bits, scales=scales, scale_bytes=4, zero_bits=zero), dtype
+
+
+def _bitnet(config: Config) -> tuple[Layout, Dtype | None]:
+    """Ternary weights, four to a byte, and a scale a tensor (arXiv:2402.17764)."""
+    return Layout(bits=2, scales=Scales.TENSOR, scale_bytes=2), None
+
+
 _READERS: dict[str, Callable[[Config], tuple[Layout, Dtype | None]]] = {
     "fp8": _fp8,
     "fbgemm_fp8": _fp8_rows,
@@ -198,4 +238,6 @@ _READERS: dict[str, Callable[[Config], tuple[Layout, Dtype | None]]] = {
     "modelopt": _modelopt,
     "nvfp4": _modelopt,
     "compressed-tensors": _compressed,
+    "quark": _quark,
+    "bitnet": _bitnet,
 }

@@ -29,7 +29,7 @@ def document(found: MemoryAnswer) -> Document:
         "mode": mode,
         "seq_len": work.seq_len,
         "batch": work.batch,
-        "weight_dtype": request.scheme.name,
+        "weight_dtype": request.weights_in,
         "kv_dtype": work.cache.dtype.value if isinstance(work, Serving) else None,
         **msgspec.to_builtins(parallel),
         "gpus": memory.gpus,
@@ -74,7 +74,7 @@ def _notes(found: MemoryAnswer) -> list[str]:
     params = memory.params
     active = "" if params.active == params.total else f", {format_count(params.active)} active"
     parallel, work = request.parallel, request.work
-    asked = f"{work.batch} x {work.seq_len:,} tokens, weights in {request.scheme.name}"
+    asked = f"{work.batch} x {work.seq_len:,} tokens, weights in {request.weights_in}"
     if memory.gpus > 1:
         asked += f"; {memory.gpus:,} GPUs: tp {parallel.tp}, pp {parallel.pp}, ep {parallel.ep}"
         asked += f", dp {parallel.dp}"
