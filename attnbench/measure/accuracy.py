@@ -64,11 +64,12 @@ class Checker:
         variant, _ = point.implementation()
         output = result if isinstance(result, tuple) else (result,)
         exact = self._exact_output()
-        own = exact if variant.exact else self._own(variant, point, self._inputs)
+        own = exact if variant.exact else own_mathematics(point, *_qkv(self._inputs))
         plain = self._plain_error(_pattern_of(variant, point))
         limit = _PLAIN_FACTOR * plain + _unit_roundoff(output[0])
         if variant.pattern is None:
-            limit += _CONDITION_FACTOR * self._condition(variant, point, own)
+            moved = own_mathematics(point, *self._perturbed())
+            limit += _CONDITION_FACTOR * relative_error(moved, own)
         errors = Errors(
             rel_error=relative_error(output[0], exact),
             kernel_error=relative_error(output[0], own),
@@ -76,7 +77,7 @@ class Checker:
         )
         if self._mode in (Mode.FWD, Mode.DECODE):
             return errors
-        return self._with_gradients(variant, point, output[1:], errors)
+        return self._with_gradients(point, output[1:], errors)
 
     def forget(self) -> None:
         """Drop the references, so that they stand in no timed call's way."""
@@ -88,14 +89,6 @@ class Checker:
 
             self._exact = pattern_reference(*_qkv(self._inputs), Full(causal=self._shape.causal))
         return self._exact
-
-    def _own(self, variant: Variant, point: Point, inputs: Inputs) -> "Tensor":
-        from attnbench.variants._reference import pattern_reference
-
-        if variant.pattern is not None:
-            return pattern_reference(*_qkv(inputs), variant.pattern(point.shape, point.params))
-        assert variant.reference is not None
-        return variant.reference(*_qkv(inputs), point.shape, point.params)
 
     def _plain_error(self, pattern: Pattern) -> float:
         """The error of plain attention in the inputs' precision, on some of the rows."""
@@ -110,11 +103,8 @@ class Checker:
         reference = pattern_reference(q, k, v, pattern, rows=rows)
         return relative_error(_plain(q[:, :, rows], k, v, pattern, rows, self._shape), reference)
 
-    def _condition(self, variant: Variant, point: Point, own: "Tensor") -> float:
-        """How far the variant's float64 output moves when inputs move by one rounding."""
-        return relative_error(self._own(variant, point, self._perturbed()), own)
-
-    def _perturbed(self) -> Inputs:
+    def _perturbed(self) -> "tuple[Tensor, Tensor, Tensor]":
+        """Query, key and value in float64, each element moved by up to one rounding."""
         import torch
 
         generator = torch.Generator().manual_seed(0)
@@ -123,13 +113,13 @@ class Checker:
             signs = torch.rand(x.shape, generator=generator).to(x.device).double() * 2 - 1
             return x.double() * (1 + 2 * _unit_roundoff(x) * signs)
 
-        moved = [move(x) for x in _qkv(self._inputs)]
-        return Inputs(query=moved[0], key=moved[1], value=moved[2], grad_output=None)
+        q, k, v = _qkv(self._inputs)
+        return move(q), move(k), move(v)
 
     def _with_gradients(
-        self, variant: Variant, point: Point, gradients: "tuple[Tensor, ...]", errors: Errors
+        self, point: Point, gradients: "tuple[Tensor, ...]", errors: Errors
     ) -> Errors:
-        wanted = self._own_gradients(variant, point)
+        wanted = self._own_gradients(point)
         return msgspec.structs.replace(
             errors,
             grad_error=max(relative_error(g, w) for g, w in zip(gradients, wanted, strict=True)),
@@ -137,26 +127,33 @@ class Checker:
             grad_limit=2 * errors.limit + 4 * _unit_roundoff(gradients[0]),
         )
 
-    def _own_gradients(self, variant: Variant, point: Point) -> "list[Tensor]":
-        """Gradients of the variant's mathematics by float64 autograd, rows in chunks."""
+    def _own_gradients(self, point: Point) -> "list[Tensor]":
+        """Gradients of the point's mathematics by float64 autograd, rows in chunks."""
         import torch
 
-        from attnbench.variants._reference import pattern_reference
-
-        leaves = [x.detach().double().requires_grad_() for x in _qkv(self._inputs)]
+        q, k, v = (x.detach().double().requires_grad_() for x in _qkv(self._inputs))
         grad_output = self._inputs.grad_output
         assert grad_output is not None
-        if variant.pattern is None:
-            assert variant.reference is not None
-            out = variant.reference(*leaves, point.shape, point.params)
-            return list(torch.autograd.grad(out, leaves, grad_output.double()))
-        pattern = variant.pattern(point.shape, point.params)
-        total = [torch.zeros_like(leaf) for leaf in leaves]
+        total = [torch.zeros_like(leaf) for leaf in (q, k, v)]
         for rows in torch.arange(self._shape.seq_q, device=grad_output.device).split(_GRAD_ROWS):
-            out = pattern_reference(*leaves, pattern, rows=rows)
-            parts = torch.autograd.grad(out, leaves, grad_output[:, :, rows].double())
+            out = own_mathematics(point, q, k, v, rows=rows)
+            parts = torch.autograd.grad(out, (q, k, v), grad_output[:, :, rows].double())
             total = [t + part for t, part in zip(total, parts, strict=True)]
         return total
+
+
+def own_mathematics(
+    point: Point, query: "Tensor", key: "Tensor", value: "Tensor", *, rows: "Tensor | None" = None
+) -> "Tensor":
+    """What the point's variant should give, in float64: all query rows, or `rows`."""
+    from attnbench.variants._reference import pattern_reference
+
+    variant, _ = point.implementation()
+    if variant.reference is not None:
+        return variant.reference(query, key, value, point.shape, point.params, rows)
+    assert variant.pattern is not None
+    pattern = variant.pattern(point.shape, point.params)
+    return pattern_reference(query, key, value, pattern, rows=rows)
 
 
 def relative_error(value: "Tensor", reference: "Tensor") -> float:

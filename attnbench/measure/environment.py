@@ -139,7 +139,7 @@ def _driver() -> str | None:
     try:
         import pynvml
 
-        pynvml.nvmlInit()
+        pynvml.nvmlInit()  # type: ignore[no-untyped-call]
         version = pynvml.nvmlSystemGetDriverVersion()
     except Exception:  # no NVML on this machine: ROCm, a container without it
         return None

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.spec.dtype import Dtype
+from attnbench.variants._support import torch_dtype
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 SEED = 20260217
@@ -43,15 +42,3 @@ def make_inputs(shape: AttentionShape, mode: Mode, device_type: str) -> Inputs:
         value=draw(shape.kv_heads, shape.seq_kv),
         grad_output=draw(shape.heads, shape.seq_q) if mode in (Mode.BWD, Mode.FWD_BWD) else None,
     )
-
-
-def torch_dtype(dtype: Dtype) -> "torch.dtype":
-    """Torch's name for one of `plan.TIMED_DTYPES`."""
-    import torch
-
-    return {
-        Dtype.FP64: torch.float64,
-        Dtype.FP32: torch.float32,
-        Dtype.FP16: torch.float16,
-        Dtype.BF16: torch.bfloat16,
-    }[dtype]

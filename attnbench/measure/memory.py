@@ -75,7 +75,8 @@ def _high_water_mark() -> int:
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="ascii") as file:
             return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
-    import resource
+    else:
+        import resource
 
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used << 10
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used if sys.platform == "darwin" else used << 10

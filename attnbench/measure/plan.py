@@ -15,10 +15,9 @@ from attnbench.spec.dtype import Dtype, parse_dtype
 from attnbench.units import parse_lengths
 from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._support import DTYPES
 
 Causal = Literal["yes", "no", "auto"]
-
-TIMED_DTYPES = (Dtype.FP64, Dtype.FP32, Dtype.FP16, Dtype.BF16)
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,8 +216,8 @@ def _shapes(grid: Grid) -> Iterator[AttentionShape]:
 
 def _dtype(name: str) -> Dtype:
     dtype = parse_dtype(name)
-    if dtype not in TIMED_DTYPES:
-        raise UserError(f"dtype: attention is timed in {', '.join(TIMED_DTYPES)}, not in {dtype}")
+    if dtype not in DTYPES:
+        raise UserError(f"dtype: attention is timed in {', '.join(DTYPES)}, not in {dtype}")
     return dtype
 
 

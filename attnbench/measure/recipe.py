@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib
 from pathlib import Path
 
 import attnbench
@@ -38,8 +39,7 @@ def _sources(variant: str, backend: str) -> str:
     for pattern in _SHARED:
         files += sorted(root.glob(pattern))
     if backend == "triton":
-        from attnbench import kernels
-
+        kernels = importlib.import_module("attnbench.kernels")
         files += sorted(Path(kernels.__path__[0]).glob("*.py"))
     digest = hashlib.sha256()
     for file in files:

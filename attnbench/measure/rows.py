@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -110,7 +111,7 @@ def _row(
     )
     errors, peak = outcome.errors, outcome.peak
     every_pair = shape.batch * shape.heads * shape.seq_q * shape.seq_kv
-    figures = {
+    figures: dict[str, Any] = {
         "time_ms": timed.time_ms,
         "time_ms_p20": timed.p20_ms,
         "time_ms_p80": timed.p80_ms,

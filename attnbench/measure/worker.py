@@ -174,16 +174,17 @@ def build_call(point: Point, inputs: Inputs, device_type: str) -> Call:
 
     if point.mode in (Mode.FWD, Mode.DECODE):
         return forward_alone
-    leaves = tuple(x.detach().requires_grad_() for x in (q, k, v))
+    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+    once = point.mode is Mode.FWD_BWD
 
     def backward(out: "Tensor") -> tuple["Tensor", ...]:
-        grads = torch.autograd.grad(out, leaves, inputs.grad_output, retain_graph=True)
+        grads = torch.autograd.grad(out, (q, k, v), inputs.grad_output, retain_graph=not once)
         return (out, *grads)
 
-    if point.mode is Mode.BWD:
-        out = backend.forward(*leaves, state)
-        return lambda: backward(out)
-    return lambda: backward(backend.forward(*leaves, state))
+    if once:
+        return lambda: backward(backend.forward(q, k, v, state))
+    out = backend.forward(q, k, v, state)
+    return lambda: backward(out)
 
 
 def synchronize(device_type: str) -> None:
