@@ -9,35 +9,15 @@ import torch
 import triton
 from torch import Tensor
 
-from attnbench.errors import MachineError, UserError
+from attnbench.errors import UserError
 
-from ._targets import INTERPRETER, MAX_HEAD_DIM, Config, family, target_of
+from ._targets import INTERPRETER, MAX_HEAD_DIM, Config, target_of
 from .flash_fwd import _flash_fwd
+from .flash_fwd_configs import config_for
 
 # Whether this copy of the module runs under Triton's interpreter; see `_interpreter.py`.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 _LOG2_E = 1.0 / math.log(2.0)
-
-# (target, BLOCK_D) to the configuration of 16-bit inputs, chosen among those that spill
-# least by what the compiler says (docs/kernels.md); never raced on a GPU.
-_HALF = {
-    ("sm_80", 64): Config(128, 64, 4, 3), ("sm_80", 128): Config(128, 32, 8, 3),
-    ("sm_80", 256): Config(64, 32, 4, 2),
-    ("sm_90", 64): Config(128, 128, 8, 3), ("sm_90", 128): Config(128, 128, 8, 2),
-    ("sm_90", 256): Config(128, 64, 8, 2),
-    ("sm_100", 64): Config(128, 128, 8, 3), ("sm_100", 128): Config(128, 128, 8, 2),
-    ("sm_100", 256): Config(128, 32, 8, 2),
-    ("gfx942", 64): Config(128, 64, 4, 1), ("gfx942", 128): Config(128, 32, 4, 1),
-    ("gfx942", 256): Config(64, 32, 4, 1),
-}  # fmt: skip
-# A window, a bias or a soft-cap needs registers that the faster tile does not leave.
-_HALF_FEATURED = {("sm_80", 64): Config(128, 32, 4, 3)}
-# fp32: the dots are IEEE multiply-adds on the plain cores, so registers are the limit.
-_SINGLE = {64: Config(32, 32, 4, 2), 128: Config(32, 32, 4, 1), 256: Config(16, 16, 4, 1)}
-# Few query rows (decoding): a program of one MMA's height.
-_FEW_ROWS = 16
-# The interpreter's cost is a block's, whatever its size: blocks as large as the caches bear.
-_INTERPRETED_ROWS = 1024
 
 
 class Launch(NamedTuple):
@@ -47,38 +27,6 @@ class Launch(NamedTuple):
     grid: tuple[int]
     arguments: Mapping[str, Any]
     options: Mapping[str, int | bool]
-
-
-def config_for(
-    target: str, *, head_dim: int, dtype: torch.dtype, seq_q: int, seq_kv: int, featured: bool
-) -> Config:
-    """The configuration that is shipped for `target` ("sm_90", "gfx942", "interpreter").
-
-    `featured`: with a window, soft-cap, bias or padding.
-
-    Raises:
-        MachineError: there is none for such a device.
-    """
-    if target == INTERPRETER:
-        block_m, block_n = (
-            min(_INTERPRETED_ROWS, max(16, triton.next_power_of_2(n))) for n in (seq_q, seq_kv)
-        )
-        return Config(block_m, block_n, 1, 1)
-    known = family(target)
-    if known is None:
-        raise MachineError(
-            f"the triton kernels have no configuration for {target}",
-            hint="They need compute capability 8.0 or newer, or gfx9.",
-        )
-    block_d = max(64, triton.next_power_of_2(head_dim))
-    # sm_86 has sm_80's code and less shared memory, for which these are small enough.
-    at = ("sm_80" if known == "sm_86" else known, block_d)
-    config = _HALF_FEATURED.get(at, _HALF[at]) if featured else _HALF[at]
-    if dtype is torch.float32:
-        config = _SINGLE[block_d]
-    if seq_q <= _FEW_ROWS:
-        config = Config(16, min(64, config.block_n), 4, config.num_stages)
-    return config
 
 
 def flash_fwd(

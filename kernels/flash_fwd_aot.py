@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from ._targets import Config
-from .flash import Launch, config_for, launch_of
+from .flash import Launch, launch_of
+from .flash_fwd_configs import config_for
 
 ENTRY = "_flash_fwd"
 # Name of a set of features to the settings of `launch_of` that switch them on.

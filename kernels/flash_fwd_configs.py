@@ -1,0 +1,77 @@
+"""The configurations of `flash_fwd`, a target and head_dim: tile, warps, pipeline.
+
+Chosen by what the compiler says of the alternatives (docs/kernels.md): no spill, shared
+memory under the limit, no FLOP twice. Never raced on a GPU.
+"""
+
+import torch
+import triton
+
+from attnbench.errors import MachineError
+
+from ._targets import INTERPRETER, Config, family
+
+# (target, BLOCK_D), 16-bit inputs. On sm_80 BLOCK_M is no less than BLOCK_D where it can
+# be: else the warps split P's columns, and P passes through shared memory. At BLOCK_D 256
+# sm_80 has no such tile, and spills up to 32 bytes.
+_HALF = {
+    ("sm_80", 64): Config(128, 64, 4, 3),
+    ("sm_80", 128): Config(128, 32, 8, 3),
+    ("sm_80", 256): Config(64, 32, 4, 2),
+    ("sm_90", 64): Config(128, 128, 8, 3),
+    ("sm_90", 128): Config(128, 128, 8, 2),
+    ("sm_90", 256): Config(128, 64, 8, 2),
+    ("sm_100", 64): Config(128, 128, 8, 3),
+    ("sm_100", 128): Config(128, 128, 8, 2),
+    ("sm_100", 256): Config(128, 32, 8, 2),
+    ("gfx942", 64): Config(128, 64, 4, 1),
+    ("gfx942", 128): Config(128, 32, 4, 1),
+    ("gfx942", 256): Config(128, 32, 4, 1),
+}
+# A window, a bias or a soft-cap needs registers that the larger tile does not leave.
+_HALF_FEATURED = {("sm_80", 64): Config(128, 32, 4, 3)}
+# fp32. On NVIDIA the dots are IEEE multiply-adds on the plain cores, and registers the
+# limit; AMD has a matrix instruction for them.
+_SINGLE_NVIDIA = {64: Config(32, 32, 4, 2), 128: Config(32, 16, 4, 1), 256: Config(16, 16, 8, 1)}
+_SINGLE_AMD = {64: Config(128, 32, 4, 1), 128: Config(128, 32, 4, 1), 256: Config(64, 32, 2, 1)}
+# So few query rows (decoding) are one matrix instruction high. AMD's waves would each do
+# the same rows again.
+_FEW_ROWS = 16
+_FEW_ROWS_KEYS = 64
+# The interpreter's cost is a block's, whatever its size: blocks as large as caches bear.
+_INTERPRETED_ROWS = 1024
+
+
+def config_for(
+    target: str, *, head_dim: int, dtype: torch.dtype, seq_q: int, seq_kv: int, featured: bool
+) -> Config:
+    """The configuration that is shipped for `target` ("sm_90", "gfx942", "interpreter").
+
+    `featured`: with a window, soft-cap, bias or padding.
+
+    Raises:
+        MachineError: there is none for such a device.
+    """
+    if target == INTERPRETER:
+        block_m, block_n = (
+            min(_INTERPRETED_ROWS, max(16, triton.next_power_of_2(n))) for n in (seq_q, seq_kv)
+        )
+        return Config(block_m, block_n, 1, 1)
+    known = family(target)
+    if known is None:
+        raise MachineError(
+            f"the triton kernels have no configuration for {target}",
+            hint="They need compute capability 8.0 or newer, or gfx9.",
+        )
+    block_d = max(64, triton.next_power_of_2(head_dim))
+    amd = known == "gfx942"
+    # sm_86 has sm_80's code and less shared memory, for which these are small enough.
+    at = ("sm_80" if known == "sm_86" else known, block_d)
+    config = _HALF_FEATURED.get(at, _HALF[at]) if featured else _HALF[at]
+    if dtype is torch.float32:
+        config = (_SINGLE_AMD if amd else _SINGLE_NVIDIA)[block_d]
+    if seq_q <= _FEW_ROWS:
+        block_n = min(_FEW_ROWS_KEYS, config.block_n)
+        num_warps = 1 if amd else config.num_warps if dtype is torch.float32 else 4
+        config = Config(_FEW_ROWS, block_n, num_warps, config.num_stages)
+    return config
