@@ -297,6 +297,25 @@ def test_pipeline_stages_hold_their_layers() -> None:
     assert found.stage == 1
 
 
+@pytest.mark.parametrize("name", profiles.names())
+def test_layers_are_numbered_in_order(name: str) -> None:
+    spec = model(name)  # stages are found by bisection
+    for layer in (*spec.encoder, *spec.layers):
+        assert list(layer.indices) == sorted(set(layer.indices))
+
+
+def test_as_many_stages_as_layers_are_counted_at_once(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 10_000, "vocab_size": 100,
+        "intermediate_size": 128, "num_attention_heads": 4,
+    }  # fmt: skip
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    found = memory(str(path), pp=10_000).memory
+    layer = 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64)
+    assert found.per_gpu.weights_bytes == layer + 2 * (100 * 64 + 64)
+
+
 def test_tied_embeddings_stand_on_the_first_and_the_last_stage() -> None:
     vocabulary = 50257 * 768 * 2
     alone = memory("gpt2", pp=1).memory.per_gpu.weights_bytes

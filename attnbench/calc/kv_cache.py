@@ -4,7 +4,7 @@ import enum
 
 import msgspec
 
-from attnbench.calc.stages import stage_ranges
+from attnbench.calc.stages import held_by, stage_ranges
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.model import (
     Chunked,
@@ -176,7 +176,8 @@ def tokens_held(
     if isinstance(mixer, Recurrent | Shared):
         return 0
     if isinstance(mixer, Cross):
-        return mixer.length or model.encoder_length or encoder_len or seq_len
+        fixed = seq_len if mixer.length is None else mixer.length
+        return fixed if encoder_len is None else encoder_len
     tokens = min(seq_len, model.decoder_length or seq_len)
     in_transformers = rules.semantics is Semantics.TRANSFORMERS
     if isinstance(mixer, Sliding) and mixer.transformers_keeps_all and in_transformers:
@@ -238,8 +239,7 @@ def per_gpu_bytes(
     ]
     stages = stage_ranges(model.num_layers, pp)
     return batch * max(
-        sum(each * sum(i in stage for i in layer.indices) for layer, each in alone)
-        for stage in stages
+        sum(each * len(held_by(stage, layer.indices)) for layer, each in alone) for stage in stages
     )
 
 

@@ -17,7 +17,7 @@ from attnbench.calc.kv_cache import Rules, kv_cache_bytes, layer_bytes
 from attnbench.calc.parallel import Parallel
 from attnbench.calc.params import Params, count
 from attnbench.calc.quantization import Scheme, plain_scheme
-from attnbench.calc.stages import stage_ranges
+from attnbench.calc.stages import held_by, stage_ranges
 from attnbench.calc.training import Lora, Optimizer, adapters, left_by_zero, state_bytes
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.model import Layer, ModelSpec
@@ -274,7 +274,7 @@ def _on_rank(
 def _stages(model: ModelSpec, pp: int) -> list[_Stage]:
     def held(layers: tuple[Layer, ...]) -> list[list[tuple[Layer, int]]]:
         ranges = stage_ranges(sum(layer.count for layer in layers), pp)
-        counts = [[(a, sum(i in stage for i in a.indices)) for a in layers] for stage in ranges]
+        counts = [[(a, len(held_by(stage, a.indices))) for a in layers] for stage in ranges]
         return [[(layer, n) for layer, n in stage if n] for stage in counts]
 
     both = zip(held(model.encoder), held(model.layers), strict=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from attnbench.calc.stages import stage_ranges
+from attnbench.calc.stages import held_by, stage_ranges
 from attnbench.errors import UserError
 from attnbench.spec.model import (
     Attention,
@@ -109,7 +109,7 @@ def pieces(model: ModelSpec, parallel: Parallel, stage: int) -> Iterator[Piece]:
     for layers in (model.encoder, model.layers):
         held = stage_ranges(sum(layer.count for layer in layers), parallel.pp)[stage]
         for layer in layers:
-            indices = tuple(i for i in layer.indices if i in held)
+            indices = held_by(held, layer.indices)
             if indices:
                 for tensor in layer.tensors:
                     yield _piece(tensor, indices, layer, parallel)

@@ -1,5 +1,7 @@
 """How pipeline parallelism deals layers out to stages."""
 
+from bisect import bisect_left
+
 
 def stage_ranges(layers: int, pp: int) -> tuple[range, ...]:
     """The layers of each of `pp` stages, contiguous, their counts differing by one at most.
@@ -17,3 +19,12 @@ def stage_ranges(layers: int, pp: int) -> tuple[range, ...]:
         counts[-(extra + 2) if extra < pp - 1 else 0] += 1
     starts = [sum(counts[:stage]) for stage in range(pp)]
     return tuple(range(a, a + n) for a, n in zip(starts, counts, strict=True))
+
+
+def held_by(stage: range, indices: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the ascending layer numbers `indices` that `stage` holds.
+
+    >>> held_by(range(2, 5), (0, 2, 4, 6))
+    (2, 4)
+    """
+    return indices[bisect_left(indices, stage.start) : bisect_left(indices, stage.stop)]
