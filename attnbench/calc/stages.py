@@ -1,8 +1,11 @@
 """How pipeline parallelism deals layers out to stages."""
 
 from bisect import bisect_left
+from functools import lru_cache
+from itertools import accumulate
 
 
+@lru_cache(maxsize=16)  # asked for once a stage
 def stage_ranges(layers: int, pp: int) -> tuple[range, ...]:
     """The layers of each of `pp` stages, contiguous, their counts differing by one at most.
 
@@ -17,8 +20,8 @@ def stage_ranges(layers: int, pp: int) -> tuple[range, ...]:
     counts = [layers // pp] * pp
     for extra in range(layers % pp):
         counts[-(extra + 2) if extra < pp - 1 else 0] += 1
-    starts = [sum(counts[:stage]) for stage in range(pp)]
-    return tuple(range(a, a + n) for a, n in zip(starts, counts, strict=True))
+    stops = accumulate(counts)
+    return tuple(range(stop - n, stop) for stop, n in zip(stops, counts, strict=True))
 
 
 def held_by(stage: range, indices: tuple[int, ...]) -> tuple[int, ...]:
