@@ -350,6 +350,22 @@ def test_on_one_gpu_every_part_is_the_whole_models(name: str) -> None:
         assert found.whole.activation_bytes > 0
 
 
+def test_a_ranks_share_of_the_experts_work_is_that_of_tensor_parallelism() -> None:
+    # 16 replicas' tokens over 16 ranks of experts are as many visits a rank as one's over one.
+    alone, spread = (memory("deepseek-v3", seq_len=64, dp=n, ep=n).memory.per_gpu for n in (1, 16))
+    assert spread.activation_bytes == alone.activation_bytes
+    # By hand: 2 hidden, 2 hidden a visit of 8, and 8 experts of 3 x 2048; or MLA's widths.
+    mixer = 128 * (2 * 192 + 128) + 576 + 128 * 128
+    experts = 8 * (2 * 7168 + 3 * 2048)
+    assert alone.activation_bytes == 2 * 64 * (2 * 7168 + max(mixer, experts))
+
+
+def test_what_the_formula_does_not_see_is_said() -> None:
+    assert any("vision" in line for line in memory("llama-4-scout").assumptions)
+    assert any("scan" in line for line in memory("jamba-1.5-mini").assumptions)
+    assert not any("vision" in line for line in memory("llama-3-8b").assumptions)
+
+
 def test_an_encoder_keeps_no_cache() -> None:
     # T5: each of 24 decoder layers caches itself and its view of the encoder, 32 heads of 64.
     found = memory("flan-t5-xl", seq_len=512).memory

@@ -210,7 +210,7 @@ def forward_peak(
     *,
     tokens: int,
     sequences: int,
-    parallel: Parallel,
+    tp: int,
     outermost: bool,
     size: int = 2,
 ) -> int:
@@ -220,7 +220,8 @@ def forward_peak(
     one mixer's (mixed + joined) / tp, one MLP's (up + down) / tp, its experts' the same
     with 2 hidden a visit, all · size · tokens; and on the last stage the logits of one
     token a sequence, size + 8 bytes each (as computed, in fp32, and their softmax).
-    Attention keeps no scores (FlashAttention, arXiv:2205.14135).
+    Attention keeps no scores (FlashAttention, arXiv:2205.14135). Experts dealt to more
+    ranks than tp serve as many replicas' tokens, so a rank's share stays 1 / tp.
 
     Unit: bytes. Source: counted from the tensors of the layers; compared with engines'
     start-up logs in `docs/formulas.md`.
@@ -228,10 +229,9 @@ def forward_peak(
     largest = 0
     for layer in layers:
         w = widths(model, layer)
-        mixer = -(-(w.mixed + w.joined) // parallel.tp)
-        mlp = -(-(w.up + w.down) // parallel.tp)
-        split = parallel.ep * parallel.expert_tp
-        experts = 2 * w.per_token * w.hidden + -(-(w.expert_up + w.expert_down) // split)
+        mixer = -(-(w.mixed + w.joined) // tp)
+        mlp = -(-(w.up + w.down) // tp)
+        experts = 2 * w.per_token * w.hidden + -(-(w.expert_up + w.expert_down) // tp)
         largest = max(largest, mixer, mlp, experts if w.per_token else 0)
     logits = sequences * model.vocab_size * (size + 8) if outermost else 0
     stream = size * tokens * 2 * model.hidden_size

@@ -158,7 +158,7 @@ def serving(
             [layer for layer, _ in stage.layers],
             tokens=work.step_tokens,
             sequences=work.max_num_seqs or work.batch,
-            parallel=parallel,
+            tp=parallel.tp,
             outermost=stage.last,
             size=size,
         )

@@ -11,7 +11,7 @@ from attnbench.calc.training import Optimizer
 from attnbench.errors import AttnbenchError
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.hardware import HardwareSpec
-from attnbench.spec.model import ModelSpec
+from attnbench.spec.model import ModelSpec, Recurrent, Role
 from attnbench.units import format_gb, format_gib
 
 _TRIED_DTYPES = (Dtype.FP8_E4M3, Dtype.INT8, Dtype.INT4)
@@ -166,6 +166,7 @@ def _assumptions(request: Request) -> Iterator[str]:
     yield from (
         _of_serving(request.work) if isinstance(request.work, Serving) else _of_training(request)
     )
+    yield from _left_out(request.model)
     overhead = request.overhead
     if overhead is None:
         yield (
@@ -184,6 +185,14 @@ def _assumptions(request: Request) -> Iterator[str]:
             f"{request.gpu.name}: {format_gb(request.gpu.memory_bytes)} "
             f"({request.gpu.memory_meaning}), of which {request.utilization:g} may be used"
         )
+
+
+def _left_out(model: ModelSpec) -> Iterator[str]:
+    """What the activations' formula does not see of some architectures."""
+    if any(tensor.role is Role.VISION for tensor, _ in model.parameters()):
+        yield "vision or audio tower: its weights are counted, its activations are not"
+    if any(isinstance(m, Recurrent) for layer in model.layers for m in layer.mixers):
+        yield "recurrent layers: activations of their projections; a scan's own buffers are not"
 
 
 def _of_serving(work: Serving) -> Iterator[str]:
