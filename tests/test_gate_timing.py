@@ -188,3 +188,21 @@ def test_equal_variances_are_pooled_whole() -> None:
 def test_trigamma_inverts() -> None:
     for x in (0.05, 0.5, 3.0, 1000.0):
         assert noise._inverse_trigamma(student.trigamma(x)) == pytest.approx(x, rel=1e-6)
+
+
+def test_two_single_runs_show_their_own_noise() -> None:
+    # 10% noise between runs: 1.25 is no rare ratio of 300, yet none is called.
+    rows = make_rows(300)
+    for seed in range(4):
+        before = baseline(rows, seed, 1, between=0.1)
+        same = check(make_run(rows, 100 * seed + 98, between=0.1), before, TIME)
+        assert max(v.ratio for v in times(same).values()) > timing.LARGE
+        assert Word.SLOWER not in same.counts
+        assert min(v.minimum_detectable for v in times(same).values()) > 1.4
+
+
+def test_many_slow_points_do_not_hide_each_other() -> None:
+    rows = make_rows(60)
+    half = dict.fromkeys(range(0, 60, 2), 1.5)
+    found = check(make_run(rows, 3, slower=half), baseline(rows, 1, 1), TIME)
+    assert {v.point for v in found.failed} == {point_label(rows[i]) for i in half}

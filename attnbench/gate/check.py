@@ -67,6 +67,7 @@ def check(current: Run, baseline: Baseline, limits: Limits) -> Outcome:
             timed[key] = judged
         elif judged is not None:
             found.append((key, TIME, judged))
+    timed = dict(zip(timed, timing.widen(list(timed.values())), strict=True))
     words = timing.call(list(timed.values()))
     found += [
         (key, TIME, times.shown(key, ratio, word, comparisons=len(timed)))

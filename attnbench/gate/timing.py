@@ -21,6 +21,7 @@ FLOOR_MS = 0.002  # two readings of a clock that ticks in microseconds
 FALSE_ALARMS = 0.05  # share of false ones among the changes called, at most
 POWER = 0.8
 
+_FEWEST_A_SIDE = 5  # gains and losses, to tell the noise of two runs from their points
 _MEDIAN_FACTOR = math.pi / 2  # variance of a median over that of a mean, normal noise
 
 
@@ -55,7 +56,9 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     def chance(self, sign: int) -> float:
         """One-sided p-value of a slowdown (`sign` 1) or gain (-1) within the limit."""
         beyond = sign * self.centre - self.limit
-        if not self.error:
+        if self.error is None:
+            return 1.0
+        if self.error == 0:
             return 0.0 if beyond > 0 else 1.0
         return upper_tail(self.dof, beyond / self.error)
 
@@ -63,10 +66,10 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
         """The slowdown that is called four times of five, were it the only one."""
         if self.error is None:
             return None
-        if not self.between:
-            return max(LARGE, math.exp(self.limit + quantile(self.dof, 0.975) * self.error))
         needed = quantile(self.dof, 1 - FALSE_ALARMS / comparisons) + quantile(self.dof, POWER)
         found = self.limit + needed * self.error
+        if not self.between:
+            found = max(found, math.log(LARGE))
         return math.exp(found) if found < math.log(1000) else None
 
 
@@ -132,15 +135,39 @@ def compare(
     )
 
 
+def widen(ratios: Sequence[Ratio]) -> list[Ratio]:
+    """`ratios` with the noise that they show among themselves, where none is known.
+
+    Noise moves as many points up as down; a change of the code moves them one way. So
+    the side that moved less, gains or losses, tells the noise of the pair of runs: its
+    median distance, as the standard deviation of a normal. A shift that all points
+    share is not seen by it.
+    """
+    unknown = [r.centre for r in ratios if not r.between and r.error is not None]
+    sides = [[abs(c) for c in unknown if sign * c > 0] for sign in (1, -1)]
+    fewest = min(len(side) for side in sides)
+    if fewest < _FEWEST_A_SIDE:
+        return list(ratios)
+    seen = min(statistics.median(side) for side in sides) / quantile(math.inf, 0.75)
+    return [_widened(r, Part(seen**2, float(fewest))) for r in ratios]
+
+
+def _widened(ratio: Ratio, seen: Part) -> Ratio:
+    if ratio.between or ratio.error is None:
+        return ratio
+    whole = total([Part(ratio.error**2, ratio.dof), seen])
+    return msgspec.structs.replace(ratio, error=math.sqrt(whole.variance), dof=whole.dof)
+
+
 def call(ratios: Sequence[Ratio]) -> list[Word]:
     """SAME, FASTER, SLOWER or UNSURE for each ratio of one check.
 
-    Where the variance between runs is known: beyond the limit by its 95% interval,
-    and after Benjamini and Hochberg's control of false alarms over all points. Where
-    it is not: the same interval, and a change of 1.25 at least.
+    A change is called where its 95% interval is beyond the limit, also after Benjamini
+    and Hochberg's control of false alarms over all points; and where the variance
+    between runs is not known, only if it is 1.25 at least.
     """
-    slower = _discoveries([r.chance(1) if r.between else 1.0 for r in ratios])
-    faster = _discoveries([r.chance(-1) if r.between else 1.0 for r in ratios])
+    slower = _discoveries([r.chance(1) for r in ratios])
+    faster = _discoveries([r.chance(-1) for r in ratios])
     return [_word(*found) for found in zip(ratios, slower, faster, strict=True)]
 
 
@@ -151,10 +178,10 @@ def _word(ratio: Ratio, slower: bool, faster: bool) -> Word:
     low, high = interval
     large = math.log(LARGE)
     # A hair under, so that a ratio of exactly 1.25 counts as large.
-    bold = not ratio.between and abs(ratio.centre) >= large - 1e-12
-    if low > ratio.limit and (slower or bold):
+    bold = ratio.between or abs(ratio.centre) >= large - 1e-12
+    if low > ratio.limit and slower and bold:
         return Word.SLOWER
-    if high < -ratio.limit and (faster or bold):
+    if high < -ratio.limit and faster and bold:
         return Word.FASTER
     widest = max(large, ratio.limit)
     within = abs(ratio.centre) <= ratio.limit and -widest < low and high < widest
