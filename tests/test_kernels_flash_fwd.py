@@ -13,11 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from _kernel_checks import attend, breach  # noqa: E402
 from attnbench.kernels import flash as compiled  # noqa: E402
 from attnbench.kernels._interpreter import interpreted, load_interpreted  # noqa: E402
 from attnbench.kernels._targets import Config  # noqa: E402
 from attnbench.kernels.flash_fwd_configs import config_for  # noqa: E402
-from kernel_checks import attend, breach  # noqa: E402
 
 from attnbench.errors import MachineError, UserError  # noqa: E402
 
