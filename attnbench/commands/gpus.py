@@ -10,7 +10,7 @@ from attnbench.report.emit import Format
 from attnbench.spec.hardware import HardwareSpec
 from attnbench.units import format_figure, format_gb, format_rate
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 def _flops(value: float) -> str:

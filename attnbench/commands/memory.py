@@ -1,7 +1,7 @@
 """`attnbench memory MODEL`: what serving or training a model holds, and whether it fits."""
 
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,20 @@ from attnbench.report.emit import Format
 from attnbench.report.memory import document
 from attnbench.units import parse_bytes, parse_length
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class _Mode(enum.StrEnum):
     INFERENCE = "inference"
     TRAINING = "training"
+
+
+def _serving(help_text: str) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="With --mode inference")
+
+
+def _training(help_text: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel="With --mode training")
 
 
 @app.command()
@@ -31,9 +39,6 @@ def memory(
     weight_dtype: Annotated[
         str, typer.Option(help="Dtype of weights, or nf4; auto: as the checkpoint has them.")
     ] = "auto",
-    kv_dtype: Annotated[
-        str | None, typer.Option(help="Dtype of keys and values [inference; default bf16].")
-    ] = None,
     tp: Annotated[int, typer.Option(min=1, max=65536, help="Tensor-parallel GPUs.")] = 1,
     pp: Annotated[int, typer.Option(min=1, max=65536, help="Pipeline stages.")] = 1,
     ep: Annotated[int, typer.Option(min=1, max=65536, help="Ranks that experts go to.")] = 1,
@@ -43,34 +48,29 @@ def memory(
     overhead: Annotated[
         str | None, typer.Option(help="A GPU's bytes beyond tensors, instead of the assumption.")
     ] = None,
+    kv_dtype: Annotated[str | None, _serving("Dtype of keys and values; bf16 unless said.")] = None,
     max_num_seqs: Annotated[
-        str | None, typer.Option(help="Sequences sampled in a step [inference; default batch].")
+        str | None, _serving("Sequences sampled in a step; the batch unless said.")
     ] = None,
     max_num_batched_tokens: Annotated[
-        str | None, typer.Option(help="Tokens in a step [inference; default at most 8k].")
+        str | None, _serving("Tokens in a step; all, at most 8k, unless said.")
     ] = None,
-    encoder_len: Annotated[str | None, typer.Option(help="Encoder's tokens [inference].")] = None,
-    zero: Annotated[int | None, typer.Option(help="ZeRO stage, 0 to 3 [training].")] = None,
-    optimizer: Annotated[Optimizer | None, typer.Option(help="[training; default adamw]")] = None,
+    encoder_len: Annotated[str | None, _serving("Encoder's tokens.")] = None,
+    zero: Annotated[int | None, _training("ZeRO stage, 0 to 3; 0 unless said.")] = None,
+    optimizer: Annotated[Optimizer | None, _training("adamw unless said.")] = None,
     recompute: Annotated[
-        Recompute | None, typer.Option(help="Activation checkpointing [training; default none].")
+        Recompute | None, _training("Activation checkpointing; none unless said.")
     ] = None,
     master_weights: Annotated[
         bool | None,
-        typer.Option(
-            "--master-weights/--no-master-weights", help="Keep fp32 copies [training; default]."
-        ),
+        _training("fp32 copies of 16-bit weights.", "--master-weights/--no-master-weights"),
     ] = None,
     sequence_parallel: Annotated[
-        bool | None,
-        typer.Option("--sequence-parallel", help="Split norms and dropout over tp [training]."),
+        bool | None, _training("Split norms and dropout over tp too.", "--sequence-parallel")
     ] = None,
-    lora_rank: Annotated[
-        int | None, typer.Option(help="Train adapters of this rank alone [training].")
-    ] = None,
+    lora_rank: Annotated[int | None, _training("Train adapters of this rank alone.")] = None,
     lora_targets: Annotated[
-        str | None,
-        typer.Option(help="all-linear, attention, or names: q_proj,v_proj [training]."),
+        str | None, _training("all-linear (unless said), attention, or names: q_proj,v_proj.")
     ] = None,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
