@@ -1,5 +1,7 @@
 """Everything that `kv-cache` answers about a model, in one value."""
 
+from typing import Any
+
 import msgspec
 
 from attnbench.calc.kv_cache import (
@@ -74,7 +76,7 @@ def answer(
         _check_kv_heads(model, kv_heads)
         model = with_kv_heads(model, kv_heads)
     check(model, Parallel(tp=tp, pp=pp))
-    length = {"seq_len": seq_len, "encoder_len": encoder_len}
+    length: dict[str, Any] = {"seq_len": seq_len, "encoder_len": encoder_len}
     held = kv_cache_bytes(model, batch=batch, rules=rules, **length)
     ideal = msgspec.structs.replace(rules, semantics=Semantics.IDEAL, window=None)
 

@@ -1,5 +1,7 @@
 """The rows and assumptions of a count of cache bytes: one row a kind of mixer."""
 
+from typing import Any
+
 import msgspec
 
 from attnbench.calc.kv_cache import (
@@ -55,7 +57,7 @@ def kind_rows(
 
 
 def _row(mixer: Mixer, count: int, tokens: int, held: int, rules: Rules) -> KindRow:
-    common = {"kind": kind_of(mixer), "count": count, "bytes": held}
+    common: dict[str, Any] = {"kind": kind_of(mixer), "count": count, "bytes": held}
     if isinstance(mixer, Recurrent):
         return KindRow(
             **common, kv_heads=None, head_dim=None, value_dim=None, window=None, tokens=None
@@ -102,8 +104,10 @@ def assumptions(model: ModelSpec, rules: Rules, *, tp: int = 1, pp: int = 1) -> 
         said.append("Layers that read another layer's cache keep none of their own.")
     if any(isinstance(m, Cross) for m in mixers):
         fixed = model.encoder_length
-        length = f"{fixed:,} tokens" if fixed else "as long as seq_len unless --encoder-len"
-        said.append(f"Cross-attention holds K and V of the encoder's output: {length}.")
+        length = f"{fixed:,} tokens" if fixed else "as many tokens as seq_len"
+        said.append(
+            f"Cross-attention holds K and V of the encoder's output: {length} unless --encoder-len."
+        )
     if model.decoder_length:
         said.append(f"The decoder holds at most {model.decoder_length:,} tokens.")
     if tp * pp > 1:

@@ -41,9 +41,9 @@ def count(model: ModelSpec) -> Params:
     )
 
 
-def by_role(model: ModelSpec) -> dict[Role, int]:
+def by_role(model: ModelSpec) -> dict[str, int]:
     """Parameters by what they are for; only roles that the model has."""
-    counts: dict[Role, int] = {}
+    counts: dict[str, int] = {}
     for tensor, copies in model.parameters():
         counts[tensor.role] = counts.get(tensor.role, 0) + tensor.elements * copies
     return counts

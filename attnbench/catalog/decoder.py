@@ -139,7 +139,7 @@ def attention(s: Sizes, style: Style, mixer: Attention, at: str = "self_attn") -
 
 def attend(c: Fields, s: Sizes, style: Style, kind: str) -> Block:
     """The usual mixer of `kind`: full, sliding (`sliding_window`) or chunked attention."""
-    common = {
+    common: dict[str, Any] = {
         "heads": s.heads,
         "kv_heads": s.kv_heads,
         "key_dim": s.head_dim,

@@ -25,6 +25,10 @@ from attnbench.catalog.fields import Fields
 from attnbench.spec.model import ModelSpec
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+_NOT_PLAIN = (
+    "mamba", "ssm", "rwkv", "linear_attn", "linear_num", "conv_kernel", "lru_width",
+    "hybrid_override", "is_encoder_decoder", "encoder_layers", "state_size", "kv_shared",
+)  # fmt: skip
 
 
 def build(c: Fields) -> ModelSpec:
@@ -37,6 +41,7 @@ def build(c: Fields) -> ModelSpec:
         child = c.child(key)
         if child is not None:
             return _nested(c, child, key)
+    _refuse_states(c)
     spec = _mla(c) if c.has("kv_lora_rank") else _plain(c)
     return msgspec.structs.replace(spec, warnings=(*spec.warnings, _warning(c)))
 
@@ -58,6 +63,22 @@ def _nested(c: Fields, child: Fields, key: str) -> ModelSpec:
         quantization=spec.quantization or quantization(c),
         warnings=(*spec.warnings, note),
     )
+
+
+def _refuse_states(c: Fields) -> None:
+    """A file that speaks of states, or of an encoder, is no plain decoder's.
+
+    Raises:
+        UserError: it does; a cache counted without them would be wrong in silence.
+    """
+    for key in c.data:
+        if any(word in key.lower() for word in _NOT_PLAIN) and c.data[key] not in (None, False):
+            raise c.error(
+                key,
+                f"no adapter knows model_type {c.text('model_type')!r}, and the general rule "
+                "covers decoders with attention alone",
+                hint="The shapes of its states stand in no field that the rule could read.",
+            )
 
 
 def _plain(c: Fields) -> ModelSpec:

@@ -18,7 +18,7 @@ from attnbench.errors import UserError
 
 T = TypeVar("T")
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 1 << 20  # a profile has some kilobytes; what is larger costs memory to refuse
 _MAX_DEPTH = 64
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
@@ -81,8 +81,6 @@ def parse_yaml(text: str, schema: type[T], *, label: str) -> T:
         where = f"{label}:{mark.line + 1}" if mark is not None else label
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{where}: not valid YAML: {problem}") from None
-    except RecursionError:
-        raise UserError(f"{label}: nested deeper than {_MAX_DEPTH}") from None
     try:
         return msgspec.convert(data, schema)
     except msgspec.ValidationError as error:
@@ -90,61 +88,76 @@ def parse_yaml(text: str, schema: type[T], *, label: str) -> T:
 
 
 class _Builder:
-    """Python values from YAML nodes, with the line of each path kept."""
+    """Python values from a stream of YAML events, with the line of each path kept.
+
+    Events come one at a time, so nesting without end is refused where it passes the
+    limit, and is never parsed.
+    """
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.lines: dict[str, int] = {}
-        self._seen: set[int] = set()
 
     def document(self, text: str) -> Any:
         loader = _Loader(text)
         try:
-            node = loader.get_single_node()
-            return None if node is None else self._value(loader, node, "$", 0)
+            loader.get_event()  # the stream's start
+            if loader.check_event(yaml.StreamEndEvent):
+                return None
+            loader.get_event()  # the document's start
+            value = self._value(loader, "$", 0)
+            loader.get_event()  # the document's end
+            if not loader.check_event(yaml.StreamEndEvent):
+                line = loader.peek_event().start_mark.line + 1
+                raise self._error(line, "a second document; one is read")
+            return value
         finally:
             loader.dispose()
 
-    def _value(self, loader: Any, node: yaml.Node, path: str, depth: int) -> Any:
-        line = node.start_mark.line + 1
+    def _value(self, loader: Any, path: str, depth: int) -> Any:
+        event = loader.get_event()
+        line = event.start_mark.line + 1
         self.lines.setdefault(path, line)
         if depth > _MAX_DEPTH:
             raise self._error(line, f"nested deeper than {_MAX_DEPTH}")
-        if id(node) in self._seen:  # an alias: the same node a second time
+        if event.anchor is not None:  # an alias has one too
             raise self._error(line, "anchors and aliases are not read here")
-        self._seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path, depth)
-        if isinstance(node, yaml.SequenceNode):
-            return [
-                self._value(loader, child, f"{path}[{i}]", depth + 1)
-                for i, child in enumerate(node.value)
-            ]
-        return self._scalar(loader, node)
+        if event.tag is not None:
+            raise self._error(line, f"the tag {event.tag[:40]!r}: tags are not read here")
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(loader, path, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Any] = []
+            while not loader.check_event(yaml.SequenceEndEvent):
+                items.append(self._value(loader, f"{path}[{len(items)}]", depth + 1))
+            loader.get_event()
+            return items
+        return self._scalar(loader, event)
 
-    def _mapping(
-        self, loader: Any, node: yaml.MappingNode, path: str, depth: int
-    ) -> dict[str, Any]:
+    def _mapping(self, loader: Any, path: str, depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = self._scalar(loader, key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        while not loader.check_event(yaml.MappingEndEvent):
+            event = loader.peek_event()
+            line = event.start_mark.line + 1
+            key = self._value(loader, f"{path}.?", depth + 1)
             if not isinstance(key, str):
                 raise self._error(line, "a key must be a plain word (quote it if it is a number)")
             if key in made:
                 raise self._error(line, f"duplicate key {key!r}")
             self.lines[f"{path}.{key}"] = line
-            made[key] = self._value(loader, value_node, f"{path}.{key}", depth + 1)
+            made[key] = self._value(loader, f"{path}.{key}", depth + 1)
+        loader.get_event()
         return made
 
-    def _scalar(self, loader: Any, node: yaml.Node) -> Any:
-        line = node.start_mark.line + 1
+    def _scalar(self, loader: Any, event: Any) -> Any:
+        line = event.start_mark.line + 1
+        tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)
         try:
-            value = loader.construct_object(node, deep=True)
-        except ValueError as error:  # more digits than an int may have, a month 13
-            raise self._error(line, f"{str(node.value)[:40]!r}: {error}") from None
+            value = loader.construct_object(yaml.ScalarNode(tag, event.value))
+        except ValueError as error:  # more digits than an int may have
+            raise self._error(line, f"{event.value[:40]!r}: {error}") from None
         if isinstance(value, float) and not abs(value) < float("inf"):
-            raise self._error(line, f"{node.value} is no finite number")
+            raise self._error(line, f"{event.value} is no finite number")
         return value
 
     def _error(self, line: int, problem: str) -> UserError:

@@ -114,7 +114,10 @@ class Chunked(Attention, frozen=True, kw_only=True, tag="chunked"):
 
 
 class Cross(Attention, frozen=True, kw_only=True, tag="cross"):
-    """Reads keys and values of an encoder's output, `length` tokens (None: as asked)."""
+    """Reads keys and values of an encoder's output: `length` tokens unless asked otherwise.
+
+    None is as many as the decoder's; 0 where there are none without an image.
+    """
 
     length: int | None = None
 

@@ -10,7 +10,7 @@ MODEL_TYPES = (
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe_lite", "glm_moe_dsa",
 )  # fmt: skip
 
-_V3 = {
+_V3: dict[str, object] = {
     "vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
     "moe_intermediate_size": 2048, "num_hidden_layers": 61, "num_attention_heads": 128,
     "n_shared_experts": 1, "num_experts": 256, "kv_lora_rank": 512, "q_lora_rank": 1536,
@@ -18,7 +18,7 @@ _V3 = {
     "num_experts_per_tok": 8, "first_k_dense_replace": 3, "max_position_embeddings": 4096,
     "index_head_dim": 128, "index_n_heads": 64,
 }  # fmt: skip
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, object]] = {
     "deepseek_v3": _V3,
     "kimi_k2": _V3,
     "deepseek_v32": {**_V3, "max_position_embeddings": 163840},

@@ -1,5 +1,7 @@
 """Gemma 1 to 3, text: wide heads, tied embeddings, and from 2 on a local/global pattern."""
 
+import msgspec
+
 from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of
 from attnbench.catalog.fields import Fields
 from attnbench.spec.model import ModelSpec
@@ -37,13 +39,16 @@ def build(c: Fields) -> ModelSpec:
     c = c.with_defaults(DEFAULTS[kind])
     s = Sizes.read(c)
     bias = c.flag("attention_bias")
-    common = {"qkv_bias": bias, "out_bias": bias, "tied": True}
+    style = Style(qkv_bias=bias, out_bias=bias, tied=True)
     if kind == "gemma":
-        return decoder(c, s, Style(**common))
+        return decoder(c, s, style)
     if kind == "vaultgemma":
-        style = Style(norms=("input_layernorm", "pre_feedforward_layernorm"), **common)
+        style = msgspec.structs.replace(
+            style, norms=("input_layernorm", "pre_feedforward_layernorm")
+        )
     else:
-        style = Style(norms=_NORMS, qk_norm="head" if kind == "gemma3_text" else None, **common)
+        qk_norm = "head" if kind == "gemma3_text" else None
+        style = msgspec.structs.replace(style, norms=_NORMS, qk_norm=qk_norm)
     period = c.integer("sliding_window_pattern", 2)
     kinds = kinds_of(c, s.layers, lambda i: SLIDING if (i + 1) % period else FULL)
     return decoder(c, s, style, kinds=kinds)

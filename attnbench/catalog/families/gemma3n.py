@@ -1,5 +1,7 @@
 """Gemma 3n and Gemma 4, text: per-layer embeddings, caches shared by the last layers."""
 
+from typing import Any
+
 from attnbench.catalog.blocks import MoE, Tensors, embedding, experts, linear, norm, vector
 from attnbench.catalog.decoder import (
     FULL,
@@ -99,7 +101,7 @@ def _attention(c: Fields, s: Sizes, kind: str, reuses: bool, fourth: bool) -> Bl
         dim = c.integer("global_head_dim")
         one = c.flag("attention_k_eq_v")
         heads = (c.maybe("num_global_key_value_heads") or heads) if one else heads
-    common = {"heads": s.heads, "kv_heads": heads, "key_dim": dim, "value_dim": dim}
+    common: dict[str, Any] = {"heads": s.heads, "kv_heads": heads, "key_dim": dim, "value_dim": dim}
     mixer: Full | Sliding = Full(**common)
     if kind == SLIDING:
         mixer = Sliding(window=c.integer("sliding_window"), **common)

@@ -19,17 +19,17 @@ MODEL_TYPES = (
     "qwen3_vl_text", "qwen3_vl_moe_text",
 )  # fmt: skip
 
-_DENSE = {
+_DENSE: dict[str, object] = {
     "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016,
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
     "max_position_embeddings": 32768, "max_window_layers": 28,
 }  # fmt: skip
-_MOE = {
+_MOE: dict[str, object] = {
     "vocab_size": 151936, "hidden_size": 2048, "num_hidden_layers": 24,
     "max_position_embeddings": 32768, "max_window_layers": 28, "decoder_sparse_step": 1,
     "mlp_only_layers": [],
 }  # fmt: skip
-_VL = {
+_VL: dict[str, object] = {
     **_DENSE, "vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568,
     "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
 }  # fmt: skip
