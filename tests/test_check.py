@@ -312,6 +312,41 @@ def test_bad_options(attnbench: Attnbench, base: Path, option: str, value: str, 
     assert says in found.err
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"status": "ok"', '"status": "fine"'),
+        ('"dtype": "fp32"', '"dtype": "fp31"'),
+        ('"time_ms": ', '"time_ms": -'),
+        ('"rounds_ms": {"0": ', '"rounds_ms": {"0": -'),
+    ],
+)
+def test_a_baseline_is_checked_as_a_run_is(
+    attnbench: Attnbench, base: Path, tmp_path: Path, old: str, new: str
+) -> None:
+    file = tmp_path / "baseline.json"
+    attnbench("check", "--update", base, "--baseline", file)
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    found = attnbench("check", base, "--baseline", file)
+    assert found.code == 2
+    assert "unexpected" not in found.err
+
+
+def test_wild_rounds_overflow_nothing(attnbench: Attnbench, base: Path, tmp_path: Path) -> None:
+    wild = write_run(tmp_path / "wild", ROWS[:6], 2)
+    lines = [
+        json.dumps({"key": list(row.key), "round": number, "samples_ms": [sample]})
+        for row in ROWS[:6]
+        for number, sample in enumerate((1e-300, 1e300))
+    ]
+    (wild / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = attnbench("check", wild, "--baseline", base, "--missing", "warn", "--json")
+    assert found.code == 0
+    assert attnbench("compare", wild, base, "--json").code == 0
+
+
 def test_update_refuses_a_folder_and_a_run_with_nothing_ok(
     attnbench: Attnbench, base: Path, tmp_path: Path
 ) -> None:

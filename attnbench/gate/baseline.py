@@ -16,7 +16,7 @@ from attnbench.gate.exact import COUNTS, ERRORS, MEMORY
 from attnbench.gate.runs import Run, Selfcheck, build_run, read_run
 from attnbench.gate.verdict import Tolerance
 from attnbench.report.as_json import plain
-from attnbench.report.results_csv import rows_to_csv
+from attnbench.report.results_csv import parse_rows, rows_to_csv
 from attnbench.spec.result import KEY_COLUMNS, ResultRow, Status
 
 SCHEMA = "attnbench.baseline/1"
@@ -141,9 +141,10 @@ def _choose(file: _File, current: Run, path: Path) -> list[Run]:
 
 
 def _run(blessed: _Blessed, label: str) -> Run:
+    rows = [point.row for point in blessed.points]
     return build_run(
         label=label,
-        rows=[point.row for point in blessed.points],
+        rows=parse_rows(rows_to_csv(rows), label=label),  # the same checks as of a run
         rounds_ms={point.row.key: point.rounds_ms for point in blessed.points},
         threads=blessed.threads,
         started=blessed.started,

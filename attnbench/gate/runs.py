@@ -104,6 +104,9 @@ def build_run(
             value = getattr(row, name)
             if value is not None and value <= 0:
                 raise UserError(f"{label}: {point_label(row)}: {name}: {value} is not over 0")
+    for key, medians in rounds_ms.items():
+        if min(medians.values(), default=1.0) <= 0:
+            raise UserError(f"{label}: {key}: a round's time is not over 0")
     return Run(
         label=label,
         device=devices[0],

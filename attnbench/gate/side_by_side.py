@@ -1,6 +1,5 @@
 """The same points of several runs side by side, each against the first run."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,4 +62,4 @@ def _interval(run: Run, first: Run, key: Key) -> tuple[float | None, float | Non
         return None, None
     ratio = timing.compare(now, [before], limit=0.0, own=None, common=None)
     ends = ratio.interval()
-    return (math.exp(ends[0]), math.exp(ends[1])) if ends else (None, None)
+    return (timing.factor(ends[0]), timing.factor(ends[1])) if ends else (None, None)

@@ -44,13 +44,13 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
         """The fields of the verdict `word` on `ratio`."""
         runs = self.before[key].values()
         interval = ratio.interval()
-        low, high = (math.exp(end) for end in interval) if interval else (None, None)
+        low, high = (timing.factor(end) for end in interval) if interval else (None, None)
         return {
             "verdict": word,
             "failed": word is Word.SLOWER,
             "baseline": math.exp(statistics.fmean(series.centre for series in runs)),
             "current": math.exp(self.current[key].centre),
-            "ratio": math.exp(ratio.centre),
+            "ratio": timing.factor(ratio.centre),
             "ratio_low": low,
             "ratio_high": high,
             "minimum_detectable": ratio.detectable(comparisons),

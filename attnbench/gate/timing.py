@@ -21,6 +21,7 @@ FLOOR_MS = 0.002  # two readings of a clock that ticks in microseconds
 FALSE_ALARMS = 0.05  # share of false ones among the changes called, at most
 POWER = 0.8
 
+_LARGEST_LOG = 700.0
 _FEWEST_A_SIDE = 5  # gains and losses, to tell the noise of two runs from their points
 _MEDIAN_FACTOR = math.pi / 2  # variance of a median over that of a mean, normal noise
 
@@ -71,6 +72,14 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
         if not self.between:
             found = max(found, math.log(LARGE))
         return math.exp(found) if found < math.log(1000) else None
+
+
+def factor(log: float) -> float:
+    """The ratio whose logarithm is `log`; what no float holds, as the largest that is.
+
+    Two rounds that differ much put the end of an interval beyond any ratio.
+    """
+    return math.exp(min(log, _LARGEST_LOG))
 
 
 def series(run: Run, key: Key) -> Series | None:
