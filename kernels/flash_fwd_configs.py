@@ -28,8 +28,12 @@ _HALF = {
     ("gfx942", 128): Config(128, 32, 4, 1),
     ("gfx942", 256): Config(128, 32, 4, 1),
 }
-# A window, a bias or a soft-cap needs registers that the larger tile does not leave.
-_HALF_FEATURED = {("sm_80", 64): Config(128, 32, 4, 3)}
+# A window, a bias, a soft-cap or guarded loads need registers that those tiles do not leave.
+_HALF_FEATURED = {
+    ("sm_80", 64): Config(128, 32, 4, 3),
+    ("sm_100", 64): Config(128, 64, 8, 3),
+    ("sm_100", 128): Config(128, 64, 8, 3),
+}
 # fp32. On NVIDIA the dots are IEEE multiply-adds on the plain cores, and registers the
 # limit; AMD has a matrix instruction for them.
 _SINGLE_NVIDIA = {64: Config(32, 32, 4, 2), 128: Config(32, 16, 4, 1), 256: Config(16, 16, 8, 1)}
@@ -67,7 +71,9 @@ def config_for(
     amd = known == "gfx942"
     # sm_86 has sm_80's code and less shared memory, for which these are small enough.
     at = ("sm_80" if known == "sm_86" else known, block_d)
-    config = _HALF_FEATURED.get(at, _HALF[at]) if featured else _HALF[at]
+    config = _HALF[at]
+    if featured or seq_kv % config.block_n:
+        config = _HALF_FEATURED.get(at, config)
     if dtype is torch.float32:
         config = (_SINGLE_AMD if amd else _SINGLE_NVIDIA)[block_d]
     if seq_q <= _FEW_ROWS:
