@@ -131,9 +131,9 @@ def test_unit_roundoff_is_torchs() -> None:
 
 def test_memory_of_the_host_has_a_floor_and_of_a_device_none() -> None:
     for timer, fails in (("host_clock", False), ("device_events", True)):
-        old = replace(ROWS[0], timer=timer, peak_memory_bytes=100_000)
+        old = replace(ROWS[0], timer=timer, peak_memory_bytes=1_000_000)
         base = Baseline(label="b", runs=(make_run([old], 1),))
-        found = check(make_run([replace(old, peak_memory_bytes=150_000)], 2), base, Limits())
+        found = check(make_run([replace(old, peak_memory_bytes=1_250_000)], 2), base, Limits())
         assert bool(found.failed) == fails
 
 
