@@ -6,13 +6,12 @@ command line does, and raises `attnbench.errors.UserError` where they make no se
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from attnbench.calc import kv_answer, memory_answer
+from attnbench.calc import memory_answer
 from attnbench.calc.activations import Recompute
-from attnbench.calc.kv_answer import KvAnswer
 from attnbench.calc.kv_cache import Rules, Semantics
 from attnbench.calc.memory import Serving, Training
 from attnbench.calc.memory_answer import MemoryAnswer, Request
@@ -26,6 +25,9 @@ from attnbench.errors import UserError, unknown_name
 from attnbench.spec.dtype import Dtype, parse_dtype
 from attnbench.spec.hardware import HardwareSpec
 from attnbench.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from attnbench.calc.kv_answer import KvAnswer
 
 E = TypeVar("E", bound=StrEnum)
 _AT_MOST = 10**15
@@ -53,7 +55,7 @@ def kv_cache(
     tp: int = 1,
     pp: int = 1,
     encoder_len: int | None = None,
-) -> KvAnswer:
+) -> "KvAnswer":
     """Bytes of key-value cache and recurrent state; the fields of `kv-cache --json`.
 
     Raises:
@@ -62,6 +64,8 @@ def kv_cache(
     >>> kv_cache("llama-3-8b", seq_len=8192).total_bytes
     1073741824
     """
+    from attnbench.calc import kv_answer  # `memory` starts without it
+
     _sizes(seq_len=seq_len, batch=batch, tp=tp, pp=pp, encoder_len=encoder_len)
     rules = Rules(
         dtype=parse_dtype(str(kv_dtype), what="kv_dtype"),

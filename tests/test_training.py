@@ -336,6 +336,27 @@ def test_unknown_adapter_targets_name_what_there_is() -> None:
     assert "q_proj" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("arguments", "way"),
+    [
+        # 8 B parameters' states of 16 bytes over 8 ranks are 16 GB; the rest are activations.
+        (["--dp", "8", "--zero", "3", "--seq-len", "8k", "--recompute", "selective"],
+         "--recompute full"),
+        (["--dp", "8", "--recompute", "full"], "--zero 1"),
+    ],
+)  # fmt: skip
+def test_what_would_fit_is_named(
+    attnbench: Callable[..., Any], arguments: list[str], way: str
+) -> None:
+    asked = ["memory", "llama-3-8b", "--mode", "training", "--gpu", "h100-sxm", *arguments]
+    if way == "--recompute full":
+        asked += ["--utilization", "0.6"]
+    ran = attnbench(*asked)
+    assert ran.code == 1
+    assert way in ran.err
+    assert attnbench(*asked, *way.split()).code == 0
+
+
 def test_a_training_run_that_does_not_fit_says_what_would(attnbench: Callable[..., Any]) -> None:
     ran = attnbench("memory", "llama-3-8b", "--mode", "training", "--gpu", "h100-sxm", "--dp", "8")
     assert ran.code == 1

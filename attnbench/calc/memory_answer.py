@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from attnbench.calc.activations import Recompute
 from attnbench.calc.memory import Memory, Serving, Training, overhead_per_gpu, serving, training
 from attnbench.calc.parallel import Parallel
 from attnbench.calc.quantization import Scheme, plain_scheme
@@ -136,10 +137,10 @@ def _ways_out(request: Request) -> Iterator[tuple[str, Request]]:
                 yield f"--weight-dtype {dtype}", narrower
                 break
         return
-    for recompute in type(work.recompute):
-        if recompute > work.recompute or work.recompute == "none":
-            changed = msgspec.structs.replace(work, recompute=recompute)
-            yield f"--recompute {recompute}", msgspec.structs.replace(request, work=changed)
+    steps = list(Recompute)
+    for recompute in steps[steps.index(work.recompute) + 1 :]:
+        changed = msgspec.structs.replace(work, recompute=recompute)
+        yield f"--recompute {recompute}", msgspec.structs.replace(request, work=changed)
     if parallel.dp > 1:
         for zero in range(work.zero + 1, 4):
             changed = msgspec.structs.replace(work, zero=zero)
