@@ -136,8 +136,8 @@ def delta_net(at: str, m: DeltaNet) -> Block:
     return (Recurrent(name="gated_delta_net", states=states, heads=m.value_heads),), made
 
 
-def kimi_delta(at: str, m: DeltaNet) -> Block:
-    """Kimi Delta Attention: decay a channel, its gate and the output's through a low rank."""
+def kimi_delta(at: str, m: DeltaNet, *, low_rank: bool = True) -> Block:
+    """Kimi Delta Attention: decay a channel, its gate and the output's (through a low rank)."""
     keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
     rank = m.value_dim
     made = (
@@ -147,14 +147,16 @@ def kimi_delta(at: str, m: DeltaNet) -> Block:
         *conv(f"{at}.conv1d", m.channels, m.kernel, bias=False),
         *vector(f"{at}.A_log", m.value_heads, role=_ROLE, shard=_COLUMN),
         *vector(f"{at}.dt_bias", keys, role=_ROLE, shard=_COLUMN),
-        *linear(f"{at}.f_a_proj", rank, m.hidden, _ROLE),
-        *linear(f"{at}.f_b_proj", keys, rank, _ROLE, _COLUMN),
         *linear(f"{at}.b_proj", m.value_heads, m.hidden, _ROLE, _COLUMN),
-        *linear(f"{at}.g_a_proj", rank, m.hidden, _ROLE),
-        *linear(f"{at}.g_b_proj", values, rank, _ROLE, _COLUMN),
         *norm(f"{at}.o_norm", m.value_dim),
         *linear(f"{at}.o_proj", m.hidden, values, _ROLE, Shard.ROW),
     )
+    for letter, width in (("f", keys), ("g", values)):
+        if low_rank:
+            made += linear(f"{at}.{letter}_a_proj", rank, m.hidden, _ROLE)
+            made += linear(f"{at}.{letter}_b_proj", width, rank, _ROLE, _COLUMN)
+        else:
+            made += linear(f"{at}.{letter}_proj", width, m.hidden, _ROLE, _COLUMN)
     states = (
         conv_state(m.channels, m.kernel),
         State(name="delta", shape=(m.value_heads, m.key_dim, m.value_dim), fp32=True),

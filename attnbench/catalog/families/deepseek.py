@@ -8,6 +8,7 @@ from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = (
     "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe_lite", "glm_moe_dsa",
+    "youtu", "minicpm3", "mistral4",
 )  # fmt: skip
 
 _V3: dict[str, object] = {
@@ -28,6 +29,23 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "n_shared_experts": 2, "num_experts": 64, "first_k_dense_replace": 0,
         "num_experts_per_tok": None,
     },
+    "youtu": {
+        "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 6144,
+        "num_hidden_layers": 32, "num_attention_heads": 16, "kv_lora_rank": 512,
+        "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+    },
+    "minicpm3": {
+        "vocab_size": 73448, "hidden_size": 2560, "intermediate_size": 6400,
+        "num_hidden_layers": 62, "num_attention_heads": 40, "kv_lora_rank": 256,
+        "q_lora_rank": 768, "qk_rope_head_dim": 32, "v_head_dim": 64, "qk_nope_head_dim": 64,
+    },
+    "mistral4": {
+        **_V3, "vocab_size": 131072, "hidden_size": 4096, "intermediate_size": 12288,
+        "num_hidden_layers": 36, "num_attention_heads": 32, "num_experts": 128,
+        "kv_lora_rank": 256, "q_lora_rank": 1024, "qk_nope_head_dim": 64,
+        "num_experts_per_tok": 4, "first_k_dense_replace": 0,
+        "max_position_embeddings": 1048576,
+    },
     "glm4_moe_lite": {
         **_V3, "vocab_size": 154880, "hidden_size": 2048, "intermediate_size": 10240,
         "moe_intermediate_size": 1536, "num_hidden_layers": 47, "num_attention_heads": 20,
@@ -41,6 +59,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "max_position_embeddings": 202752,
     },
 }  # fmt: skip
+_DENSE = ("youtu", "minicpm3")
 _INDEXED = ("deepseek_v32", "glm_moe_dsa")
 
 
@@ -49,7 +68,7 @@ def build(c: Fields) -> ModelSpec:
     kind = c.text("model_type")
     c = c.with_defaults(DEFAULTS[kind])
     s = mla.sizes(c)
-    style = Style()
+    style = Style(tied=kind in _DENSE)
     kinds = _indexers(c, s.layers) if kind in _INDEXED else ("none",) * s.layers
     return decoder(
         c,
@@ -57,7 +76,7 @@ def build(c: Fields) -> ModelSpec:
         style,
         kinds=kinds,
         block=lambda index: mla.block(c, s, style, index=index == "full"),
-        feeds=feeds(c, s),
+        feeds=None if kind in _DENSE else feeds(c, s),
     )
 
 
@@ -69,11 +88,12 @@ def _indexers(c: Fields, layers: int) -> tuple[str, ...]:
 def feeds(c: Fields, s: Sizes) -> tuple[Feed, ...]:
     """Dense for the first `first_k_dense_replace` layers, or as `mlp_layer_types` says."""
     inner = c.integer("moe_intermediate_size")
+    shared = c.maybe("n_shared_experts", low=0) or c.maybe("num_shared_experts", low=0) or 0
     moe = MoE(
         total=c.integer("num_experts"),
         per_token=c.integer("num_experts_per_tok"),
         inner=inner,
-        shared=inner * (c.maybe("n_shared_experts", low=0) or 0),
+        shared=inner * shared,
     )
     listed = c.texts("mlp_layer_types", length=s.layers)
     first = c.integer("first_k_dense_replace", 0, low=0)

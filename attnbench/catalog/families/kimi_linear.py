@@ -1,13 +1,13 @@
-"""Kimi Linear: Kimi Delta Attention in most layers, latent attention in the others."""
+"""Kimi Linear and Ling 2.5: Kimi Delta Attention in most layers, latent in the others."""
 
 from attnbench.catalog import mla
-from attnbench.catalog.blocks import MoE
+from attnbench.catalog.blocks import MoE, linear
 from attnbench.catalog.decoder import FULL, Block, Feed, Sizes, Style, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import DeltaNet, kimi_delta
-from attnbench.spec.model import ModelSpec
+from attnbench.spec.model import ModelSpec, Role, Shard
 
-MODEL_TYPES = ("kimi_linear",)
+MODEL_TYPES = ("kimi_linear", "bailing_hybrid")
 
 _LINEAR = "linear_attention"
 DEFAULTS = {
@@ -18,10 +18,18 @@ DEFAULTS = {
     "first_k_dense_replace": 1, "linear_head_dim": 128, "linear_num_heads": 32,
     "linear_conv_kernel_dim": 4,
 }  # fmt: skip
+_BAILING = {
+    **DEFAULTS, "vocab_size": 157184, "hidden_size": 2560, "intermediate_size": 6144,
+    "moe_intermediate_size": 768, "num_hidden_layers": 42, "num_experts": 512,
+    "first_k_dense_replace": 2, "head_dim": 128, "short_conv_kernel_size": 4,
+    "layer_group_size": 6,
+}  # fmt: skip
 
 
 def build(c: Fields) -> ModelSpec:
     """`linear_attn_config` lists the layers of each kind, counted from 1."""
+    if c.text("model_type") == "bailing_hybrid":
+        return _bailing(c.with_defaults(_BAILING))
     c = c.with_defaults(DEFAULTS)
     s = mla.sizes(c)
     own = c.child("linear_attn_config") or c
@@ -68,3 +76,30 @@ def _feeds(c: Fields, s: Sizes) -> tuple[Feed, ...]:
     first = c.integer("first_k_dense_replace", low=0)
     sparse = [i >= first if listed is None else listed[i] == "sparse" for i in range(s.layers)]
     return moe_from(c, sparse, moe, s.inner)
+
+
+def _bailing(c: Fields) -> ModelSpec:
+    # Decay and output gate straight, not through a low rank; a gate a head beside MLA.
+    s = mla.sizes(c)
+    # transformers writes the rope's width over head_dim when it saves; the KDA's is apart.
+    dim = c.maybe("linear_head_dim") if c.has("linear_head_dim") else c.integer("head_dim")
+    sizes = DeltaNet(
+        hidden=s.hidden,
+        key_heads=s.heads,
+        value_heads=s.heads,
+        key_dim=dim or 0,
+        value_dim=dim or 0,
+        kernel=c.integer("short_conv_kernel_size"),
+    )
+    at = "model.layers.*.self_attn"
+
+    def block(kind: str) -> Block:
+        if kind == _LINEAR:
+            return kimi_delta(at, sizes, low_rank=False)
+        mixers, tensors = mla.block(c, s, Style())
+        gate = linear(f"{at}.g_proj", s.heads, s.hidden, Role.ATTENTION, Shard.COLUMN)
+        return mixers, tensors + gate
+
+    every = c.integer("layer_group_size")
+    kinds = kinds_of(c, s.layers, lambda i: _LINEAR if (i + 1) % every else FULL)
+    return decoder(c, s, Style(), kinds=kinds, block=block, feeds=_feeds(c, s))

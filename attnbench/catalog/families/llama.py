@@ -4,7 +4,7 @@ from attnbench.catalog.decoder import Sizes, Style, decoder
 from attnbench.catalog.fields import Fields
 from attnbench.spec.model import ModelSpec
 
-MODEL_TYPES = ("llama", "granite", "yi", "deepseek", "cwm", "code_llama", "aquila", "xverse")
+MODEL_TYPES = ("llama", "granite", "yi", "cwm", "aquila", "internlm3", "iquestcoder")
 
 DEFAULTS = {
     "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
