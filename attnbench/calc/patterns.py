@@ -12,6 +12,8 @@ import msgspec
 
 from attnbench.calc.pattern_counts import column_pairs, comb_keys, comb_pairs
 
+_ALIGN = 64
+
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Some query positions, and disjoint key ranges that hold every key they attend.
@@ -134,6 +136,8 @@ class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
     def blocks_of(self, queries: range, seq_kv: int, rows: int) -> Iterator[Block]:
         """Blocks of the consecutive positions `queries` alone."""
         low, high = self.reach
+        unit = _ALIGN * self.dilation  # odd lengths cost matrix units more than a few keys
+        low = low // unit * unit
         for residue in range(self.dilation):
             positions = queries[residue :: self.dilation]
             for start in range(0, len(positions), rows):

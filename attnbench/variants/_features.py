@@ -15,7 +15,7 @@ from torch import Tensor
 # fp64), and the log scale [..., tokens] that each was divided by, or None where it is 0.
 FeatureMap = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
-_CHUNK = 128  # causal: tokens whose pairs are multiplied out
+_CHUNK = 64  # causal: tokens whose pairs are multiplied out
 _SEGMENT = 1024  # tokens whose features are held at once
 
 
@@ -79,7 +79,7 @@ def _add(sums: _Sums | None, key: Tensor, value: Tensor, feature_map: FeatureMap
     top = scale.amax(-1).detach()
     if sums is not None:
         top = torch.maximum(top, sums.scale)
-    made = (features * (scale - top[..., None]).exp()[..., None]).transpose(-1, -2) @ weighted
+    made = features.transpose(-1, -2) @ (weighted * (scale - top[..., None]).exp()[..., None])
     if sums is not None:
         made = made + sums.values * (sums.scale - top).exp()[..., None, None]
     return _Sums(made, top)
@@ -133,7 +133,7 @@ def _stabilised(
     weights = (scale[..., None, :] - running[..., None]).masked_fill(~ones.tril(), -torch.inf)
     group = fq.shape[3] // size
     within = (fq @ fk.transpose(-1, -2)).unflatten(3, (group, size)) * weights.exp()[:, :, :, None]
-    made = (fk * (scale - leave[..., None]).exp()[..., None]).transpose(-1, -2) @ v
+    made = fk.transpose(-1, -2) @ (v * (scale - leave[..., None]).exp()[..., None])
     state = made.new_zeros(batch, kv_heads, *made.shape[3:]) if sums is None else sums.values
     decay = (entry - leave).exp()[..., None, None]
     carried = []

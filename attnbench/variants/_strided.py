@@ -67,12 +67,11 @@ def _wide(x: Tensor) -> torch.dtype:
 
 def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Rows of [output, log-sum-exp], in fp32 or wider; a row that sees nothing: 0, `_NONE`."""
-    scores = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
-    scores = scores.to(_wide(query))
+    scores = ((query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)).to(_wide(query))
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    top = scores.amax(-1, keepdim=True).detach().clamp_min(_NONE)
-    weights = (scores - top).exp()
+        scores.masked_fill_(~mask, -math.inf)
+    top = scores.detach().amax(-1, keepdim=True).clamp_min(_NONE)
+    weights = scores.sub_(top).exp_()  # in place: no product's gradient needs its output
     total = weights.sum(-1, keepdim=True)
     empty = total == 0
     total = total.masked_fill(empty, 1.0)

@@ -32,7 +32,10 @@ def draw_features(features: int, head_dim: int, seed: int) -> "Tensor":
 
 
 def log_features(x: "Tensor", omega: "Tensor") -> "Tensor":
-    """log φ(x) = ωx/d^¼ − |x|²/(2√d) − ½ log m: [..., features] (Choromanski, lemma 1)."""
+    """log φ(x) = ωx/d^¼ − |x|²/(2√d) − ½ log m: [..., features] (Choromanski, lemma 1).
+
+    The mean of φ(q)·φ(k) over ω is exp(q·k/√d).
+    """
     import math
 
     width, count = omega.shape[1], omega.shape[0]
@@ -62,7 +65,7 @@ def _prepare(shape: AttentionShape, params: Params, device: str) -> "tuple[Tenso
 
     omega = draw_features(int(params["features"]), shape.head_dim, int(params["seed"]))
     dtype = torch.float64 if shape.dtype == "fp64" else torch.float32
-    return omega.to(device, dtype), shape.causal
+    return (omega * shape.head_dim**-0.25).to(device, dtype), shape.causal
 
 
 def _forward(
@@ -73,9 +76,13 @@ def _forward(
     omega, causal = state
 
     def feature_map(x: "Tensor") -> "tuple[Tensor, Tensor]":
-        logs = log_features(x.to(omega.dtype), omega)
-        top = logs.amax(-1, keepdim=True).detach()
-        return (logs - top).exp(), top.squeeze(-1)
+        # log φ less what all features share goes to the scale, ½ log m cancels. In
+        # place, which autograd allows: no product's gradient needs its output.
+        wide = x.to(omega.dtype)
+        logs = wide @ omega.T
+        top = logs.detach().amax(-1, keepdim=True)
+        scale = top.squeeze(-1) - 0.5 * wide.shape[-1] ** -0.5 * (wide * wide).sum(-1)
+        return logs.sub_(top).exp_(), scale
 
     return attend(query, key, value, feature_map, causal=causal)
 
