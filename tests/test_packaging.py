@@ -20,7 +20,7 @@ LAYERS = [
     {"calc", "catalog", "engines"},
     {"kernels", "profiles"},
     {"variants"},
-    {"measure", "gate"},
+    {"measure", "gate", "aot"},
     {"report"},
     {"commands", "api"},
     {"cli", "__main__"},
