@@ -130,6 +130,7 @@ class MoE(msgspec.Struct, frozen=True, kw_only=True):
     shared_gate: bool = False
     router_bias: bool = False
     bias: bool = False
+    shared_bias: bool = False
     gated: bool = True
     latent: int = 0
     correction: bool = False
@@ -159,7 +160,7 @@ def experts(at: str, hidden: int, moe: MoE) -> Tensors:
             hidden,
             moe.shared,
             gated=moe.gated,
-            bias=moe.bias,
+            bias=moe.bias or moe.shared_bias,
             role=Role.SHARED_EXPERT,
         )
     if moe.shared_gate:

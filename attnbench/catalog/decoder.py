@@ -287,9 +287,16 @@ def assemble(
             "max_position": max_position(c),
             "weight_dtype": weight_dtype(c),
             "quantization": quantization(c),
+            "warnings": _unread(c),
             **more,
         }
     )
+
+
+def _unread(c: Fields) -> tuple[str, ...]:
+    if c.get("per_layer_config"):
+        return ("per_layer_config is not read for this model type: layers may differ",)
+    return ()
 
 
 def max_position(c: Fields) -> int | None:

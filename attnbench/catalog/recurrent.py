@@ -78,6 +78,7 @@ class Mamba2(msgspec.Struct, frozen=True, kw_only=True):
     inner: int
     conv_bias: bool = True
     bias: bool = False
+    out_bias: bool | None = None
     gate_norm: bool = True
 
 
@@ -93,7 +94,8 @@ def mamba2(at: str, m: Mamba2) -> Block:
     for name in ("dt_bias", "A_log", "D"):
         made += vector(f"{at}.{name}", m.heads, role=_ROLE, shard=_COLUMN)
     made += norm(f"{at}.norm", m.inner, weight=m.gate_norm)
-    made += linear(f"{at}.out_proj", m.hidden, m.inner, _ROLE, Shard.ROW, bias=m.bias)
+    bias = m.bias if m.out_bias is None else m.out_bias
+    made += linear(f"{at}.out_proj", m.hidden, m.inner, _ROLE, Shard.ROW, bias=bias)
     states = (
         conv_state(channels, m.kernel),
         State(name="ssm", shape=(m.heads, m.head_dim, m.state), fp32=True),

@@ -80,6 +80,7 @@ def _mamba(c: Fields, s: Sizes, *, parallel: bool = False) -> Block:
         inner=inner,
         conv_bias=c.flag("mamba_conv_bias", True),
         bias=c.flag("mamba_proj_bias"),
+        out_bias=c.flag("projectors_bias") if parallel else None,
         gate_norm=not parallel or c.flag("mamba_rms_norm"),
     )
     return mamba2("model.layers.*.mamba", sizes)

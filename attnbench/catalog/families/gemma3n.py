@@ -1,6 +1,9 @@
 """Gemma 3n and Gemma 4, text: per-layer embeddings, caches shared by the last layers."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from attnbench.catalog.blocks import MoE, Tensors, embedding, experts, linear, norm, vector
 from attnbench.catalog.decoder import (
@@ -73,9 +76,9 @@ def build(c: Fields) -> ModelSpec:
     per_layer = c.maybe("hidden_size_per_layer_input", low=0) or 0
     moe = _moe(c) if fourth and c.flag("enable_moe_block") else None
 
-    def build_layer(key: tuple[str, int, bool], indices: tuple[int, ...]) -> Layer:
-        kind, inner, reuses = key
-        mixers, tensors = _attention(c, s, kind, reuses, fourth)
+    def build_layer(key: tuple[_Heads, int, bool], indices: tuple[int, ...]) -> Layer:
+        own, inner, reuses = key
+        mixers, tensors = _attention(c, s, own, reuses)
         forward, inner, _ = feed_forward(s.hidden, inner * (2 if wide and reuses else 1), style)
         tensors += forward
         for name in _NORMS:
@@ -90,18 +93,52 @@ def build(c: Fields) -> ModelSpec:
             routed = Experts(total=moe.total, per_token=moe.per_token, inner=moe.inner)
         return Layer(indices=indices, mixers=mixers, tensors=tensors, inner=inner, experts=routed)
 
-    keys = [(kinds[i], inners[i], i >= s.layers - shared) for i in range(s.layers)]
+    heads = _heads(c, s, kinds, fourth)
+    keys = [(heads[i], inners[i], i >= s.layers - shared) for i in range(s.layers)]
     outside = ends(c, s, style) + _outside(c, s, per_layer, fourth)
-    return assemble(c, s, lay_out(keys, build_layer), outside, tied_embeddings=is_tied(c, style))
+    return assemble(
+        c, s, lay_out(keys, build_layer), outside, tied_embeddings=is_tied(c, style), warnings=()
+    )
 
 
-def _attention(c: Fields, s: Sizes, kind: str, reuses: bool, fourth: bool) -> Block:
-    dim, heads, one = s.head_dim, s.kv_heads, False
-    if fourth and kind == FULL:
-        dim = c.integer("global_head_dim")
-        one = c.flag("attention_k_eq_v")
-        heads = (c.maybe("num_global_key_value_heads") or heads) if one else heads
-    common: dict[str, Any] = {"heads": s.heads, "kv_heads": heads, "key_dim": dim, "value_dim": dim}
+class _Heads(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer's attention: its kind, the width of a head, KV heads, one projection for K and V."""
+
+    kind: str
+    dim: int
+    kv_heads: int
+    one: bool
+
+
+def _heads(c: Fields, s: Sizes, kinds: Sequence[str], fourth: bool) -> tuple[_Heads, ...]:
+    # Gemma 4's global layers have wider heads, and fewer where K and V are one. Published
+    # files say so in `global_*`, those that transformers 5 saves in `per_layer_config`.
+    stated = c.child("per_layer_config")
+    found = []
+    for i, kind in enumerate(kinds):
+        dim, kv_heads, one = s.head_dim, s.kv_heads, False
+        if fourth and kind == FULL:
+            one = c.flag("attention_k_eq_v")
+        own = stated and (stated.child(f"{i:02}") or stated.child(str(i)))
+        if own:
+            dim = own.integer("head_dim", dim)
+            kv_heads = own.integer("num_key_value_heads", kv_heads)
+        elif fourth and kind == FULL and stated is None:
+            dim = c.integer("global_head_dim")
+            kv_heads = (c.maybe("num_global_key_value_heads") or kv_heads) if one else kv_heads
+        c.divided("num_attention_heads", s.heads, "num_key_value_heads", kv_heads)
+        found.append(_Heads(kind=kind, dim=dim, kv_heads=kv_heads, one=one))
+    return tuple(found)
+
+
+def _attention(c: Fields, s: Sizes, own: _Heads, reuses: bool) -> Block:
+    dim, heads, kind = own.dim, own.kv_heads, own.kind
+    common: dict[str, Any] = {
+        "heads": s.heads,
+        "kv_heads": heads,
+        "key_dim": dim,
+        "value_dim": dim,
+    }
     mixer: Full | Sliding = Full(**common)
     if kind == SLIDING:
         mixer = Sliding(window=c.integer("sliding_window"), **common)
@@ -112,7 +149,7 @@ def _attention(c: Fields, s: Sizes, kind: str, reuses: bool, fourth: bool) -> Bl
     made = linear(f"{at}.q_proj", s.heads * dim, s.hidden, role, Shard.COLUMN, bias=bias)
     made += norm(f"{at}.q_norm", dim)
     if not reuses:
-        for name in ("k_proj",) if one else ("k_proj", "v_proj"):
+        for name in ("k_proj",) if own.one else ("k_proj", "v_proj"):
             made += linear(f"{at}.{name}", heads * dim, s.hidden, role, Shard.KV, bias=bias)
         made += norm(f"{at}.k_norm", dim)
     made += linear(f"{at}.o_proj", s.hidden, s.heads * dim, role, Shard.ROW, bias=bias)

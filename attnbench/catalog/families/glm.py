@@ -5,7 +5,7 @@ from attnbench.catalog.families.deepseek import feeds
 from attnbench.catalog.fields import Fields
 from attnbench.spec.model import ModelSpec
 
-MODEL_TYPES = ("glm", "glm4", "glm4_moe")
+MODEL_TYPES = ("glm", "glm4", "glm4_moe", "glm4v_text", "glm4v_moe_text")
 
 _DENSE = {
     "vocab_size": 151552, "hidden_size": 4096, "intermediate_size": 13696,
@@ -18,6 +18,7 @@ _MOE = {
     "moe_intermediate_size": 1408, "num_experts_per_tok": 8, "n_shared_experts": 1,
     "num_experts": 128, "first_k_dense_replace": 1, "max_position_embeddings": 131072,
 }  # fmt: skip
+_VISION_MOE = {**_MOE, "attention_bias": True}
 _FOUR = (
     "input_layernorm",
     "post_attention_layernorm",
@@ -29,10 +30,11 @@ _FOUR = (
 def build(c: Fields) -> ModelSpec:
     """Biases on q, k and v alone; GLM-4-0414 has four norms a layer."""
     kind = c.text("model_type")
-    c = c.with_defaults(_MOE if kind == "glm4_moe" else _DENSE)
-    if kind != "glm4_moe":
+    experts = "_moe" in kind
+    c = c.with_defaults(_VISION_MOE if kind == "glm4v_moe_text" else _MOE if experts else _DENSE)
+    if not experts:
         style = Style(qkv_bias=c.flag("attention_bias"))
-        if kind == "glm4":
+        if kind != "glm":
             style = Style(qkv_bias=c.flag("attention_bias"), norms=_FOUR)
         return decoder(c, Sizes.read(c), style)
     s = Sizes.read(c)

@@ -17,7 +17,8 @@ from attnbench.spec.model import ModelSpec
 MODEL_TYPES = (
     "gemma3", "llama4", "mistral3", "llava", "llava_next", "llava_onevision", "paligemma",
     "internvl", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe",
-    "idefics3", "smolvlm",
+    "idefics3", "smolvlm", "kimi_k25", "glm4v", "glm4v_moe", "glm46v", "cohere2_vision",
+    "lfm2_vl", "gemma4", "gemma3n",
 )  # fmt: skip
 
 _AT = "multi_modal_projector"
@@ -81,6 +82,31 @@ def _idefics(c: Fields, hidden: int, tower: Tower) -> Tensors:
     return dense("connector.modality_projection.proj", hidden, wide)
 
 
+def _kimi(c: Fields, hidden: int, tower: Tower) -> Tensors:
+    merged = 4 * tower.width  # 2 x 2 patches
+    made = vision(norm("mm_projector.pre_norm", tower.width, bias=True))
+    made += dense("mm_projector.in_proj", merged, merged, bias=True)
+    return made + dense("mm_projector.out_proj", hidden, merged, bias=True)
+
+
+def _cohere(c: Fields, hidden: int, tower: Tower) -> Tensors:
+    merged = tower.width * c.integer("downsample_factor", 2) ** 2
+    inner = c.integer("alignment_intermediate_size", 36864)
+    made = dense(f"{_AT}.linear_1", inner, merged, bias=True)
+    # The gate takes one half.
+    return made + dense(f"{_AT}.linear_2", hidden, inner // 2, bias=True)
+
+
+def _lfm(c: Fields, hidden: int, tower: Tower) -> Tensors:
+    merged = tower.width * c.integer("downsample_factor", 2) ** 2
+    inner, bias = c.integer("projector_hidden_size", 2560), c.flag("projector_bias", True)
+    made: Tensors = ()
+    if c.flag("projector_use_layernorm", True):
+        made = vision(norm(f"{_AT}.layer_norm", merged, bias=True))
+    made += dense(f"{_AT}.linear_1", inner, merged, bias=bias)
+    return made + dense(f"{_AT}.linear_2", hidden, inner, bias=bias)
+
+
 def _none(c: Fields, hidden: int, tower: Tower) -> Tensors:
     return ()
 
@@ -100,6 +126,16 @@ _KINDS = {
     "qwen3_vl_moe": Kind(text="qwen3_vl_moe_text", vision="qwen3_vl_moe_vision", projector=_none),
     "qwen3_5": Kind(text="qwen3_5_text", vision="qwen3_5_vision", projector=_none),
     "qwen3_5_moe": Kind(text="qwen3_5_moe_text", vision="qwen3_5_moe_vision", projector=_none),
+    "kimi_k25": Kind(text="deepseek_v3", vision="kimi_k25_vision", projector=_kimi, tied=True),
+    "glm4v": Kind(text="glm4v_text", vision="glm4v_vision", projector=_none),
+    "glm46v": Kind(text="glm4v_text", vision="glm4v_vision", projector=_none),
+    "glm4v_moe": Kind(text="glm4v_moe_text", vision="glm4v_moe_vision", projector=_none),
+    "cohere2_vision": Kind(
+        text="cohere2", vision="siglip_vision_model", projector=_cohere, tied=True
+    ),
+    "lfm2_vl": Kind(text="lfm2", vision="siglip2_vision_model", projector=_lfm, tied=True),
+    "gemma4": Kind(text="gemma4_text", vision="gemma4_vision", projector=_none, tied=True),
+    "gemma3n": Kind(text="gemma3n_text", vision="gemma3n_vision", projector=_none, tied=True),
     "idefics3": Kind(text="llama", vision="idefics3_vision", projector=_idefics),
     "smolvlm": Kind(text="llama", vision="smolvlm_vision", projector=_idefics),
 }
@@ -151,6 +187,8 @@ def _tower(c: Fields, kind: Kind) -> tuple[Tower | None, tuple[str, ...]]:
     stated = fields.text("model_type")
     # Older files name the whole model's type there.
     known = stated if _module(stated) else kind.vision
+    if _module(known) is None:
+        return None, (f"the vision tower {known!r} is not counted",)
     if stated and not _module(stated) and stated != c.text("model_type"):
         return None, (f"the vision tower {stated!r} is unknown and not counted",)
     module = _module(known)

@@ -75,7 +75,7 @@ def _mamba(c: Fields, s: Sizes) -> Block:
         kernel=c.maybe("mamba_d_conv") or c.integer("conv_kernel"),
         inner=heads * dim,
         conv_bias=conv_bias is True,
-        bias=c.flag("mamba_proj_bias") or c.flag("use_bias"),
+        bias=c.flag("use_bias"),
     )
     return mamba2("backbone.layers.*.mixer", sizes)
 

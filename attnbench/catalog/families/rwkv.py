@@ -104,5 +104,5 @@ def _xlstm(c: Fields) -> ModelSpec:
     )
     mixer = Recurrent(name="mlstm", states=states, heads=heads)
     layer = Layer(indices=tuple(range(s.layers)), mixers=(mixer,), tensors=made, inner=s.inner)
-    style = Style(norm_bias=bias, final_norm=c.flag("add_out_norm", True), at="backbone")
+    style = Style(final_norm=c.flag("add_out_norm", True), at="backbone")
     return assemble(c, s, (layer,), ends(c, s, style), tied_embeddings=is_tied(c, style), heads=0)

@@ -63,8 +63,9 @@ def build(c: Fields) -> ModelSpec:
         style = Style(qkv_bias=bias, mlp_bias=c.flag("mlp_bias"))
         return decoder(c, s, style)
     bias = c.flag("use_bias")
-    style = Style(qkv_bias=bias, out_bias=bias, mlp_bias=bias, tied=True)
-    return decoder(c, s, style, feeds=_ernie(c, s) if kind == "ernie4_5_moe" else None)
+    moe = kind == "ernie4_5_moe"
+    style = Style(qkv_bias=bias, out_bias=bias, mlp_bias=bias, head_bias=bias and moe, tied=True)
+    return decoder(c, s, style, feeds=_ernie(c, s) if moe else None)
 
 
 def _ernie(c: Fields, s: Sizes) -> tuple[int | MoE | None, ...]:
@@ -74,7 +75,7 @@ def _ernie(c: Fields, s: Sizes) -> tuple[int | MoE | None, ...]:
         per_token=c.integer("num_experts_per_tok"),
         inner=inner,
         shared=inner * c.integer("moe_num_shared_experts", 0, low=0),
-        bias=c.flag("use_bias"),
+        shared_bias=c.flag("use_bias"),
         correction=True,
     )
     first = c.integer("moe_layer_start_index", low=0)

@@ -69,7 +69,7 @@ def build(c: Fields) -> ModelSpec:
 
     style = Style(tied=True)
     times = c.integer("num_mem_blocks") if second else 1
-    shared = _shared(s, min(times, kinds.count(_HYBRID)))
+    shared = _shared(s, min(times, kinds.count(_HYBRID)), second and c.flag("add_bias_linear"))
     outside = ends(c, s, style) + shared
     return assemble(c, s, lay_out(kinds, layer), outside, tied_embeddings=is_tied(c, style))
 
@@ -150,7 +150,7 @@ def _adapters(c: Fields, s: Sizes) -> Tensors:
     return made
 
 
-def _shared(s: Sizes, times: int) -> Tensors:
+def _shared(s: Sizes, times: int, bias: bool) -> Tensors:
     """The shared blocks, `times` of them; every stage that has a hybrid layer holds them."""
     at, wide = "model.shared_transformer.*", 2 * s.hidden
     made = projections(
@@ -160,7 +160,7 @@ def _shared(s: Sizes, times: int) -> Tensors:
     made = made[:-1] + linear(
         f"{at}.self_attn.o_proj", s.hidden, s.heads * s.head_dim, Role.ATTENTION, Shard.ROW
     )
-    made += mlp(f"{at}.feed_forward", s.hidden, s.inner)
+    made += mlp(f"{at}.feed_forward", s.hidden, s.inner, bias=bias)
     made += norm(f"{at}.input_layernorm", wide) + norm(f"{at}.pre_ff_layernorm", s.hidden)
     return tuple(
         Tensor(

@@ -1,12 +1,12 @@
 """Qwen 2, 2.5, 3 and 3.5 VL's towers: patches over time, and a merger of 2 x 2 of them."""
 
-from attnbench.catalog.blocks import Tensors, norm
+from attnbench.catalog.blocks import Tensors, mlp, norm, vector
 from attnbench.catalog.fields import Fields
-from attnbench.catalog.vision.vit import Tower, ViT, dense, side, vision, vit
+from attnbench.catalog.vision.vit import Tower, ViT, dense, patches, side, vision, vit
 
 MODEL_TYPES = (
     "qwen2_vl_vision", "qwen2_5_vl_vision", "qwen3_vl_vision", "qwen3_vl_moe_vision",
-    "qwen3_5_vision", "qwen3_5_moe_vision",
+    "qwen3_5_vision", "qwen3_5_moe_vision", "glm4v_vision", "glm4v_moe_vision",
 )  # fmt: skip
 
 _QWEN2 = {
@@ -22,11 +22,18 @@ _QWEN3 = {
     "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 3584,
     "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
 }  # fmt: skip
+_GLM = {
+    "depth": 24, "hidden_size": 1536, "image_size": 336, "patch_size": 14,
+    "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 4096,
+    "intermediate_size": 13696,
+}  # fmt: skip
 
 
 def tower(c: Fields) -> Tower:
     """The merger is the projector: it hands on the language model's width."""
     kind = c.text("model_type")
+    if kind.startswith("glm4v"):
+        return _glm(c.with_defaults(_GLM))
     if kind.startswith("qwen3"):
         return _qwen3(c.with_defaults(_QWEN3), deepstack=not kind.startswith("qwen3_5"))
     second = kind == "qwen2_vl_vision"
@@ -67,6 +74,32 @@ def _qwen3(c: Fields, *, deepstack: bool) -> Tower:
         # Features of these layers enter the language model's first layers too.
         times = len(c.integers("deepstack_visual_indexes"))
         made += _merger("visual.deepstack_merger_list.*", wide, wide, out, times)
+    return Tower(tensors=made, width=out)
+
+
+def _glm(c: Fields) -> Tower:
+    """GLM-4V: gated layers as wide as the output, patches merged by a strided convolution."""
+    hidden, out = c.integer("hidden_size"), c.integer("out_hidden_size")
+    merge, inner = c.integer("spatial_merge_size"), c.integer("intermediate_size")
+    bias = c.flag("attention_bias")
+    sizes = ViT(
+        at="visual",
+        hidden=hidden,
+        inner=out,
+        layers=c.layers("depth"),
+        patch=_patch(c),
+        positions=patches(c),
+        pre_norm=True,
+        norm_bias=False,
+        qkv_bias=bias,
+        out_bias=bias,
+        mlp_bias=False,
+        gated=True,
+    )
+    merger = mlp("visual.merger", out, inner) + norm("visual.merger.norm", out, bias=True)
+    down = vector("visual.downsample.weight", out, hidden, merge, merge)
+    down += vector("visual.downsample.bias", out)
+    made = vit(sizes) + vision(merger + down) + dense("visual.merger.proj", out, out)
     return Tower(tensors=made, width=out)
 
 
