@@ -1,0 +1,189 @@
+"""Models, GPUs and formats as people and logs write them, for profiles that we have."""
+
+import re
+
+from attnbench.catalog import profiles
+from attnbench.catalog.hardware import gpu_names, load_gpu
+from attnbench.spec.dtype import Dtype
+from attnbench.spec.hardware import HardwareSpec
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What a checkpoint's name says of its format or tuning, and not of its shape.
+_FORMATS = _words(
+    "fp8 dynamic block static nvfp4 mxfp4 fp4 awq gptq autoround int4 int8 4bit 8bit bnb "
+    "w4a16 w8a8 w8a16 a8 bf16 fp16 gguf quantized modelopt exl2 marlin mtp eagle eagle3 "
+    "drafter unsloth g32 g64 g128 hf tensor channel per"
+)
+_TUNING = _words(
+    "instruct it chat base thinking think preview research sft dpo grpo rl v0 v1 v2 v3 2407 "
+    "2410 2501 2503 2506 2507 2512 0528 0324 merged text reasoning"
+)
+_LINES = _words("coder math code embedding reranker guard")
+_PREFIXES = ("meta-", "mistral-community-", "google-", "openai-")
+_GGUF = re.compile(r"-i?q\d(?:-[a-z0-9]{1,3}){0,3}$")
+
+# Models of one shape under another name; distilled models have their student's.
+_SAME = {
+    "qwen3.6-27b": "qwen3.5-27b",
+    "qwen3.8-27b": "qwen3.5-27b",
+    "qwen3.6-35b-a3b": "qwen3.5-35b-a3b",
+    "minimax-m2": "minimax-m2.5",
+    "minimax-m2.1": "minimax-m2.5",
+    "minimax-m2.7": "minimax-m2.5",
+    "glm-5": "glm-5.1",
+    "kimi-k2.5": "kimi-k2",
+    "kimi-k2.6": "kimi-k2",
+    "kimi-k2-think": "kimi-k2",
+    "deepseek-v3.1": "deepseek-v3",
+    "qwen2-7b": "qwen2.5-7b",
+    "qwen2-1.5b": "qwen2.5-1.5b",
+    "deepseek-r1-14b": "qwen2.5-14b",
+    "deepseek-r1-32b": "qwen2.5-32b",
+    "deepseek-r1-70b": "llama-3.3-70b",
+    "deepseek-r1-distill-qwen-1.5b": "qwen2.5-1.5b",
+    "deepseek-r1-distill-qwen-7b": "qwen2.5-7b",
+    "deepseek-r1-distill-qwen-14b": "qwen2.5-14b",
+    "deepseek-r1-distill-qwen-32b": "qwen2.5-32b",
+    "deepseek-r1-distill-llama-8b": "llama-3.1-8b",
+    "deepseek-r1-distill-llama-70b": "llama-3.3-70b",
+}
+
+
+def profile_for(text: str) -> str | None:
+    """The profile of the model that `text` names; None where there is none.
+
+    Organisation, quantisation, tuning and multi-token-prediction suffixes aside.
+
+    >>> profile_for("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic")
+    'llama-3.1-8b'
+    """
+    known = set(profiles.names())
+    for name in _candidates(text):
+        if name in known:
+            return name
+        if _SAME.get(name) in known:
+            return _SAME[name]
+    return None
+
+
+def _candidates(text: str) -> list[str]:
+    """Shorter and shorter names, the fullest first."""
+    name = re.sub(r"\(.*?\)", "", text[:300].lower()).rstrip("/ ").rpartition("/")[2]
+    name = re.sub(r"[\s_-]+", "-", name.replace("___", ".")).strip("-").removesuffix(".gguf")
+    name = _GGUF.sub("", name)
+    found = [name]
+    for dropped in (_FORMATS, _FORMATS | _TUNING, _FORMATS | _TUNING | _LINES):
+        kept = [word for word in name.split("-") if word not in dropped]
+        found.append("-".join(kept))
+    for prefix in _PREFIXES:
+        found += [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+    return list(dict.fromkeys(found))
+
+
+_FORM = frozenset(["sxm", "pcie", "nvl", "sxm2", "blackwell", "generation"])
+_OTHER_NAMES = (("dgx spark", "gb10"), ("sxm4", "sxm"), ("sxm5", "sxm"), ("hbm3e", ""))
+
+
+def gpus_for(text: str) -> tuple[HardwareSpec, ...]:
+    """Accelerators that `text` may mean, the least memory first; none where none fits.
+
+    >>> [gpu.name for gpu in gpus_for("NVIDIA H100 80GB HBM3 (log: device_name)")]
+    ['h100-sxm']
+    """
+    lowered = text[:200].lower()
+    for old, new in _OTHER_NAMES:
+        lowered = lowered.replace(old, new)
+    said = set(re.findall(r"[a-z0-9.]+", lowered))
+    said |= {f"{number}gb" for number in re.findall(r"\b(\d+)\s*g(?:i?b)\b", lowered)}
+    best: dict[tuple[int, int], list[str]] = {}
+    for name in gpu_names():
+        words = name.split("-")
+        core = [w for w in words if w not in _FORM and not w.endswith("gb")]
+        if not set(core) <= said:
+            continue
+        sizes = [w for w in words if w.endswith("gb")]
+        if sizes and any(w[:-2].isdigit() for w in said if w.endswith("gb")):
+            matched = 1 if set(sizes) & said else -1
+        else:
+            matched = 0
+        form = sum(w in said for w in words if w in _FORM) + (0.5 if "sxm" in words else 0)
+        best.setdefault((len(core), matched), []).append(f"{form:04.1f} {name}")
+    if not best:
+        return ()
+    top = max(best)
+    forms = [entry.split(" ") for entry in best[top]]
+    most = max(form for form, _ in forms)
+    found = [load_gpu(name) for form, name in forms if form == most]
+    return tuple(sorted(found, key=lambda gpu: gpu.memory_bytes))
+
+
+_INT4 = frozenset(
+    {"int4", "awq", "gptq", "w4a16", "4bit", "autoround", "awq_marlin", "gptq_marlin"}
+)
+_PLAIN = frozenset(
+    {"", "null", "none", "auto", "unstated", "checkpoint", "bfloat16", "bf16", "float16", "fp16"}
+)
+
+
+class Unstated(Exception):
+    """A format that neither the words nor the name settle."""
+
+
+def weight_format(words: str | None, model: str) -> Dtype | str | None:
+    """The format of weights: a dtype, 'nf4', or None for the model's own.
+
+    `words` is what a log says (`bfloat16 / quantization=fp8`); a quantised checkpoint's
+    name says the rest.
+
+    Raises:
+        Unstated: quantised, but how is not said.
+    """
+    said = (words or "").lower()
+    named = f"{said} {model.lower()}"
+    tokens = set(re.findall(r"[a-z0-9_]+", named.replace("-", " ").replace("_", " "))) | set(
+        re.findall(r"[a-z0-9_]+", named)
+    )
+    if "bitsandbytes" in tokens or "bnb" in tokens or "nf4" in tokens:
+        return "nf4"
+    if tokens & {"nvfp4", "fp4", "modelopt_fp4"}:
+        return Dtype.NVFP4
+    if "mxfp4" in tokens:
+        return Dtype.MXFP4
+    if tokens & _INT4:
+        return Dtype.INT4
+    if "fp8" in tokens:
+        return Dtype.FP8_E4M3
+    if tokens & {"int8", "w8a8", "w8a16", "8bit"}:
+        return Dtype.INT8
+    if "gguf" in said:
+        raise Unstated("a GGUF's formats are in the file")
+    if "quantization=" in said and "quantization=none" not in said:
+        raise Unstated(f"{words}: which format is not said")
+    first = re.split(r"[/ (]", said.strip(), maxsplit=1)[0]
+    if first not in _PLAIN and first not in ("fp32", "float32"):
+        raise Unstated(f"{words}: not a format that is known")
+    return None
+
+
+def kv_format(words: str | None, own: Dtype) -> Dtype:
+    """The dtype of the cache: `auto` is the model's own.
+
+    >>> kv_format("fp8_e4m3", Dtype.BF16)
+    <Dtype.FP8_E4M3: 'fp8_e4m3'>
+    """
+    said = (words or "auto").lower().removeprefix("torch.")
+    if said.startswith("fp8_e5m2"):
+        return Dtype.FP8_E5M2
+    if said.startswith(("fp8", "float8")):
+        return Dtype.FP8_E4M3
+    if said in ("bf16", "bfloat16"):
+        return Dtype.BF16
+    if said in ("fp16", "f16", "float16", "half"):
+        return Dtype.FP16
+    if said in ("fp32", "f32", "float32", "float"):
+        return Dtype.FP32
+    return own

@@ -1,0 +1,197 @@
+"""vLLM: what each release does, as tables keyed by the release a rule begins with.
+
+Read from the wheels 0.8.5, 0.9.2, 0.10.0, 0.11.2, 0.12.0, 0.13.0, 0.14.1, 0.15.1, 0.16.0,
+0.17.1, 0.18.1, 0.19.1, 0.20.0 to 0.20.2, 0.21.0, 0.22.1, 0.24.0, 0.25.1, 0.26.0, 0.29.0 and
+0.33.0: `v1/core/kv_cache_utils.py` (groups, the printed line), `v1/kv_cache_interface.py`
+(pages, blocks of a request), `v1/worker/gpu_worker.py` (budget), `v1/sample/ops` (sampler),
+`config/cache.py` and `engine/arg_utils.py` (defaults).
+"""
+
+import enum
+import re
+
+import msgspec
+
+from attnbench.calc.engine_budget import Band
+from attnbench.calc.engine_pages import StateMode
+from attnbench.engines._versions import Version, parse_version, pick
+from attnbench.units import GIB
+
+NAME = "vllm"
+BLOCK = 16
+STATE_ALIGN = 16
+
+
+class TokensLine(enum.StrEnum):
+    """What "GPU KV cache size: N tokens" counts."""
+
+    BLOCKS = "blocks"
+    PER_GROUP = "per_group"
+    CONCURRENCY = "concurrency"
+
+
+MEANING = {
+    TokensLine.BLOCKS: "num_blocks x 16",
+    TokensLine.PER_GROUP: "num_blocks // groups x block, which understates hybrids",
+    TokensLine.CONCURRENCY: "int(max_concurrency x max_model_len), which changes with the latter",
+}
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The rules of one release.
+
+    `pad_below`: kinds of layer whose counts differ by less share a group size (1: never).
+    `groups`: windows are kept apart from full attention. `graphs_in_budget`: the cache
+    gives way to an estimate of CUDA graphs. `sampler_bytes` a sequence and vocabulary
+    entry, at the peak of the profiling run. `state_mode` of a hybrid by default.
+    `in_flight`: windows count every batch in flight. `merged_line`: size and concurrency
+    are printed in one line. `blocks_line`: "# GPU blocks" is printed in place of tokens.
+    """
+
+    utilization: float
+    groups: bool
+    pad_below: float
+    tokens_line: TokensLine
+    blocks_line: bool
+    merged_line: bool
+    graphs_in_budget: bool
+    in_flight: bool
+    state_mode: StateMode
+    sampler_bytes: Band
+    non_torch: Band
+    v0: bool
+
+
+_UTILIZATION = (((0,), 0.90), ((0, 20, 0), 0.92))
+_GROUPS = (((0,), False), ((0, 9, 1), True))
+_PAD_BELOW = (((0,), 1.0), ((0, 12), 1.25), ((0, 18), 1.5))
+_TOKENS_LINE = (
+    ((0,), TokensLine.BLOCKS),
+    ((0, 9, 1), TokensLine.PER_GROUP),
+    ((0, 20, 1), TokensLine.CONCURRENCY),
+)
+_BLOCKS_LINE = (((0,), True), ((0, 8), False))
+_MERGED_LINE = (((0,), False), ((0, 30), True))
+_GRAPHS_IN_BUDGET = (((0,), False), ((0, 20, 0), True))
+_IN_FLIGHT = (((0,), False), ((0, 26), True))
+_STATE_MODE = (((0,), StateMode.NONE), ((0, 29), StateMode.ALIGN))
+_V0 = (((0,), True), ((0, 8), False))
+
+# The sampler's dummy run keeps 16-bit logits, fp32 ones, and what sorting them takes:
+# 38.4 to 39.6 bytes measured through 0.15. From 0.17 a Triton kernel masks in place, from
+# 0.21 FlashInfer samples, by default; 6.3 bytes measured in 0.26 (two copies of logits).
+_SAMPLER_BYTES = (
+    ((0,), Band(low=2, middle=10, high=16)),
+    ((0, 8), Band(low=31, middle=39, high=39.6)),
+    ((0, 17), Band(low=6, middle=14, high=22)),
+    ((0, 21), Band(low=6, middle=10, high=16)),
+)
+
+# Outside torch on one GPU: contexts and libraries. Old profilers counted more under it.
+_NON_TORCH = (
+    ((0,), Band(low=0.02 * GIB, middle=0.3 * GIB, high=0.6 * GIB)),
+    ((0, 8), Band(low=0.02 * GIB, middle=0.08 * GIB, high=0.15 * GIB)),
+)
+NON_TORCH_SEVERAL = Band(low=0.3 * GIB, middle=0.5 * GIB, high=0.6 * GIB)
+
+# First day of a release, for builds that give only a date.
+_RELEASED = (
+    ("2024-01", (0, 2, 7)), ("2024-07", (0, 5, 3)), ("2024-09", (0, 6, 0)),
+    ("2025-01-27", (0, 7, 0)), ("2025-04", (0, 8, 3)), ("2025-05-15", (0, 9, 0)),
+    ("2025-07-24", (0, 10, 0)), ("2025-10-02", (0, 11, 0)), ("2025-12-03", (0, 12, 0)),
+    ("2025-12-18", (0, 13, 0)), ("2026-01-20", (0, 14, 0)), ("2026-01-29", (0, 15, 0)),
+)  # fmt: skip
+_DATE = re.compile(r"\b(20\d\d-\d\d(?:-\d\d)?)\b")
+_ZERO = re.compile(r"\bV0\b")
+_LAST_ZERO: Version = (0, 7)
+
+
+def version_of(text: str | None) -> Version | None:
+    """The release that `text` names, by its number, its engine (V0) or its date.
+
+    >>> version_of("2025-11 build")
+    (0, 11, 0)
+    """
+    named = parse_version(text)
+    if named is not None or not text:
+        return named
+    if _ZERO.search(text):
+        return _LAST_ZERO
+    date = _DATE.search(text)
+    found = None
+    for since, version in _RELEASED:
+        if date is not None and since <= date[1]:
+            found = version
+    return found
+
+
+def policy(version: Version | None) -> Policy:
+    """The rules of `version`; of the newest release where it is not known."""
+    return Policy(
+        utilization=pick(_UTILIZATION, version),
+        groups=pick(_GROUPS, version),
+        pad_below=pick(_PAD_BELOW, version),
+        tokens_line=pick(_TOKENS_LINE, version),
+        blocks_line=pick(_BLOCKS_LINE, version),
+        merged_line=pick(_MERGED_LINE, version),
+        graphs_in_budget=pick(_GRAPHS_IN_BUDGET, version),
+        in_flight=pick(_IN_FLIGHT, version),
+        state_mode=pick(_STATE_MODE, version),
+        sampler_bytes=pick(_SAMPLER_BYTES, version),
+        non_torch=pick(_NON_TORCH, version),
+        v0=pick(_V0, version),
+    )
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What `vllm serve` runs with where no flag says otherwise."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+
+
+_LARGE_GPU = 70 * GIB
+
+
+def defaults(
+    version: Version | None, total_bytes: int | None, gpu_name: str, max_model_len: int | None
+) -> Defaults:
+    """Defaults of the server by GPU: large ones other than A100 take more.
+
+    V0 without chunked prefill runs a whole prompt in one step.
+
+    Source: vLLM, `get_batch_defaults`.
+    """
+    if policy(version).v0:
+        return Defaults(max_num_batched_tokens=max(2048, max_model_len or 0), max_num_seqs=256)
+    large = (total_bytes or 0) >= _LARGE_GPU and "a100" not in gpu_name.lower()
+    if large:
+        return Defaults(max_num_batched_tokens=8192, max_num_seqs=1024)
+    return Defaults(max_num_batched_tokens=2048, max_num_seqs=256)
+
+
+def batches_in_flight(version: Version | None, pp: int) -> int:
+    """Batches whose tokens a window keeps: 1, or pp, or two with asynchronous scheduling."""
+    if not policy(version).in_flight:
+        return 1
+    return 2 if pp <= 1 else pp
+
+
+def lines(
+    version: Version | None,
+    *,
+    tokens: int | None,
+    blocks: int,
+    concurrency: float | None,
+    max_model_len: int | None,
+) -> tuple[str, ...]:
+    """The lines that this release prints for such a pool."""
+    rules = policy(version)
+    if rules.blocks_line:
+        said = [f"# GPU blocks: {blocks}"]
+    else:
+        said = [f"GPU KV cache size: {tokens:,} tokens"] if tokens is not None else []
+    if concurrency is not None and max_model_len is not None:
+        length = f"{max_model_len}" if rules.v0 else f"{max_model_len:,}"
+        said.append(f"Maximum concurrency for {length} tokens per request: {concurrency:.2f}x")
+    return (", ".join(said),) if rules.merged_line else tuple(said)
