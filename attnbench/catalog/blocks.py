@@ -120,7 +120,8 @@ class MoE(msgspec.Struct, frozen=True, kw_only=True):
     `shared` is the width of the experts that every token visits, together;
     `shared_gate` whether a sigmoid weighs them. `latent` is the width that routed
     experts read and write where it is not the hidden size; `correction` whether the
-    router's load-balancing bias is a parameter (in most families it is a buffer).
+    router's load-balancing bias is a parameter (in most families it is a buffer);
+    `bias` is the routed experts' and `shared_bias` that of what every token visits.
     """
 
     total: int
@@ -152,8 +153,12 @@ def experts(at: str, hidden: int, moe: MoE) -> Tensors:
         count=moe.total,
     )
     if moe.latent:
-        made += linear(f"{at}.fc1_latent_proj", moe.latent, hidden, Role.SHARED_EXPERT)
-        made += linear(f"{at}.fc2_latent_proj", hidden, moe.latent, Role.SHARED_EXPERT)
+        made += linear(
+            f"{at}.fc1_latent_proj", moe.latent, hidden, Role.SHARED_EXPERT, bias=moe.shared_bias
+        )
+        made += linear(
+            f"{at}.fc2_latent_proj", hidden, moe.latent, Role.SHARED_EXPERT, bias=moe.shared_bias
+        )
     if moe.shared:
         made += mlp(
             f"{at}.shared_experts",

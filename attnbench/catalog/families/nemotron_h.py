@@ -88,6 +88,6 @@ def _moe(c: Fields) -> MoE:
         inner=c.integer("moe_intermediate_size"),
         shared=c.integer("moe_shared_expert_intermediate_size") * bool(shared),
         gated=False,
-        bias=c.flag("mlp_bias"),
+        shared_bias=c.flag("mlp_bias"),
         latent=c.maybe("moe_latent_size") or 0,
     )
