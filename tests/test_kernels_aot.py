@@ -207,6 +207,12 @@ def test_a_kernel_that_fails_costs_its_row_alone(monkeypatch: pytest.MonkeyPatch
     assert [type(f).__name__ for f in found] == ["Failed", "Failed"]
 
 
+def test_a_compiler_that_hangs_is_stopped() -> None:
+    job = CompileJob(kernel="flash_fwd", target="sm_90", head_dim=64)
+    with pytest.raises(MachineError, match="flash_fwd for sm_90: timeout"):
+        compile_ahead(job, time_limit_s=0.001)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
