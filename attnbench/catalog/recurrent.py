@@ -80,6 +80,7 @@ class Mamba2(msgspec.Struct, frozen=True, kw_only=True):
     bias: bool = False
     out_bias: bool | None = None
     gate_norm: bool = True
+    engine_fp32: bool = False
 
 
 def mamba2(at: str, m: Mamba2) -> Block:
@@ -98,7 +99,12 @@ def mamba2(at: str, m: Mamba2) -> Block:
     made += linear(f"{at}.out_proj", m.hidden, m.inner, _ROLE, Shard.ROW, bias=bias)
     states = (
         conv_state(channels, m.kernel),
-        State(name="ssm", shape=(m.heads, m.head_dim, m.state), fp32=True),
+        State(
+            name="ssm",
+            shape=(m.heads, m.head_dim, m.state),
+            fp32=True,
+            engine_fp32=m.engine_fp32,
+        ),
     )
     return (Recurrent(name="mamba2", states=states, heads=m.heads),), made
 
@@ -112,6 +118,7 @@ class DeltaNet(msgspec.Struct, frozen=True, kw_only=True):
     key_dim: int
     value_dim: int
     kernel: int
+    engine_fp32: bool = False
 
     @property
     def channels(self) -> int:
@@ -133,7 +140,12 @@ def delta_net(at: str, m: DeltaNet) -> Block:
     )
     states = (
         conv_state(m.channels, m.kernel),
-        State(name="delta", shape=(m.value_heads, m.key_dim, m.value_dim), fp32=True),
+        State(
+            name="delta",
+            shape=(m.value_heads, m.key_dim, m.value_dim),
+            fp32=True,
+            engine_fp32=m.engine_fp32,
+        ),
     )
     return (Recurrent(name="gated_delta_net", states=states, heads=m.value_heads),), made
 
@@ -161,7 +173,12 @@ def kimi_delta(at: str, m: DeltaNet, *, low_rank: bool = True) -> Block:
             made += linear(f"{at}.{letter}_proj", width, m.hidden, _ROLE, _COLUMN)
     states = (
         conv_state(m.channels, m.kernel),
-        State(name="delta", shape=(m.value_heads, m.key_dim, m.value_dim), fp32=True),
+        State(
+            name="delta",
+            shape=(m.value_heads, m.key_dim, m.value_dim),
+            fp32=True,
+            engine_fp32=True,
+        ),
     )
     return (Recurrent(name="kimi_delta", states=states, heads=m.value_heads),), made
 

@@ -149,8 +149,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     A convolution's last axis is time, at the width that transformers keeps;
     `kernel` is its kernel, of which kernel - 1 inputs must be kept. `fp32` says that
-    transformers keeps it in fp32 whatever the model's dtype. `split` says that tensor
-    parallelism divides it.
+    transformers keeps it in fp32 whatever the model's dtype, `engine_fp32` that serving
+    engines do. `split` says that tensor parallelism divides it.
     """
 
     name: str
@@ -158,6 +158,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     kind: StateKind = StateKind.RECURRENT
     kernel: int = 0
     fp32: bool = False
+    engine_fp32: bool = False
     split: bool = True
 
     @property

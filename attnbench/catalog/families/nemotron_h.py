@@ -76,6 +76,7 @@ def _mamba(c: Fields, s: Sizes) -> Block:
         inner=heads * dim,
         conv_bias=conv_bias is True,
         bias=c.flag("use_bias"),
+        engine_fp32=c.text("mamba_ssm_cache_dtype", "float32") == "float32",
     )
     return mamba2("backbone.layers.*.mixer", sizes)
 

@@ -81,6 +81,7 @@ def linear_block(c: Fields, s: Sizes) -> Block:
         key_dim=c.integer("linear_key_head_dim"),
         value_dim=c.integer("linear_value_head_dim"),
         kernel=c.integer("linear_conv_kernel_dim"),
+        engine_fp32=c.text("mamba_ssm_dtype") == "float32",
     )
     return delta_net("model.layers.*.linear_attn", sizes)
 
