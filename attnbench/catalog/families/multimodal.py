@@ -107,6 +107,10 @@ def _lfm(c: Fields, hidden: int, tower: Tower) -> Tensors:
     return made + dense(f"{_AT}.linear_2", hidden, inner, bias=bias)
 
 
+def _embed(c: Fields, hidden: int, tower: Tower) -> Tensors:
+    return dense("embed_vision.embedding_projection", hidden, tower.width)
+
+
 def _none(c: Fields, hidden: int, tower: Tower) -> Tensors:
     return ()
 
@@ -134,7 +138,7 @@ _KINDS = {
         text="cohere2", vision="siglip_vision_model", projector=_cohere, tied=True
     ),
     "lfm2_vl": Kind(text="lfm2", vision="siglip2_vision_model", projector=_lfm, tied=True),
-    "gemma4": Kind(text="gemma4_text", vision="gemma4_vision", projector=_none, tied=True),
+    "gemma4": Kind(text="gemma4_text", vision="gemma4_vision", projector=_embed, tied=True),
     "gemma3n": Kind(text="gemma3n_text", vision="gemma3n_vision", projector=_none, tied=True),
     "idefics3": Kind(text="llama", vision="idefics3_vision", projector=_idefics),
     "smolvlm": Kind(text="llama", vision="smolvlm_vision", projector=_idefics),
