@@ -12,14 +12,14 @@ __all__ = ["__version__", "kv_cache", "memory", "model"]
 
 if TYPE_CHECKING:
     from attnbench.api import kv_cache, memory, model
+else:  # a checker would take every name for known
 
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            from attnbench import api
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        from attnbench import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'attnbench' has no attribute {name!r}")
+            return getattr(api, name)
+        raise AttributeError(f"module 'attnbench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
