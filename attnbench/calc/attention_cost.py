@@ -121,10 +121,12 @@ def naive_workspace(shape: AttentionShape, mode: Mode) -> int:
     softmax, kept, and two of its gradients at once.
     """
     scores = shape.dtype.bytes_of(shape.batch * shape.heads * shape.seq_q * shape.seq_kv)
-    mask = shape.seq_q * shape.seq_kv if shape.causal else 0
-    matrices = 3 if mode in (Mode.BWD, Mode.FWD_BWD) else 2
+    mask = shape.group * shape.seq_q * shape.seq_kv if shape.causal else 0
+    backward = mode in (Mode.BWD, Mode.FWD_BWD)
+    matrices = 3 if backward else 2
     rows = shape.dtype.bytes_of(shape.batch * shape.heads * shape.seq_q * shape.head_dim)
-    return matrices * scores + mask + rows
+    # Autograd runs in a thread of its own, with buffers of its own.
+    return matrices * scores + mask + rows + (2 * _SCRATCH if backward else 0)
 
 
 def tiled_workspace(shape: AttentionShape, mode: Mode) -> int:
@@ -160,7 +162,11 @@ def projection_workspace(shape: AttentionShape, mode: Mode, *, rank: int) -> int
     """Most bytes that Linformer holds: E and F, and the projected keys and values."""
     projections = 2 * rank * shape.seq_kv
     rows = 2 * shape.batch * shape.kv_heads * rank * shape.head_dim
-    total = shape.dtype.bytes_of(projections + 2 * rows)
+    total = shape.dtype.bytes_of(3 * rows) + 4 * projections  # drawn in fp32
+    if mode in (Mode.BWD, Mode.FWD_BWD):
+        total += 2 * shape.dtype.bytes_of(shape.batch * shape.heads * shape.seq_q * shape.head_dim)
+    if shape.dtype is not Dtype.FP32:
+        total += shape.dtype.bytes_of(projections)
     return total + tiled_workspace(msgspec.structs.replace(shape, causal=False), mode)
 
 
@@ -176,7 +182,7 @@ def blocked_workspace(shape: AttentionShape, mode: Mode, pattern: Pattern, *, ro
     if mode in (Mode.BWD, Mode.FWD_BWD):
         blocks = -(-shape.seq_q // rows)
         kept = shape.batch * shape.kv_heads * blocks * (density + 2 * rows) * shape.head_dim
-        copies += 4 * shape.dtype.bytes_of(kept) + 3 * out
+        copies += 6 * shape.dtype.bytes_of(kept) + 3 * out
     return out + copies + 4 * rows * (density + 2 * rows) * shape.group + _SCRATCH
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def draw_projections(shape: AttentionShape, params: Params) -> "tuple[Tensor, Tensor]":
-    """E and F, [rank, seq_kv] in float64: N(0, 1/rank), as in the paper's theorem 2.
+    """E and F, [rank, seq_kv] in fp32: N(0, 1/rank), as in the paper's theorem 2.
 
     They stand for learned weights, one pair for all heads; `shared`: F is E.
     """
@@ -21,7 +21,7 @@ def draw_projections(shape: AttentionShape, params: Params) -> "tuple[Tensor, Te
     rank = int(params["rank"])
     generator = torch.Generator().manual_seed(int(params["seed"]))
     size = (1 if params["shared"] else 2, rank, shape.seq_kv)
-    drawn = torch.randn(size, generator=generator).double() / rank**0.5
+    drawn = torch.randn(size, generator=generator).div_(rank**0.5)
     return drawn[0], drawn[-1]
 
 
@@ -35,7 +35,7 @@ def _reference(
 ) -> "Tensor":
     import torch
 
-    e, f = (x.to(query.device) for x in draw_projections(shape, params))
+    e, f = (x.to(query.device, torch.float64) for x in draw_projections(shape, params))
     if rows is not None:
         query = query[:, :, rows]
     k = (e @ key.double()).repeat_interleave(shape.group, 1)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def _prepare(shape: AttentionShape, params: Params, device: str) -> "Tensor | None":
-    """Which pairs are hidden: bool [rows, seq_kv] of the rows that see something; or None."""
+    """Hidden pairs of the rows that see something: bool [group · rows, seq_kv]; or None."""
     import torch
 
     if not shape.causal:
         return None
     rows = torch.arange(max(0, shape.offset), shape.seq_kv, device=device)
-    return torch.arange(shape.seq_kv, device=device)[None, :] > rows[:, None]
+    return torch.arange(shape.seq_kv, device=device)[None, :] > rows.repeat(shape.group)[:, None]
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", hidden: "Tensor | None") -> "Tensor":
@@ -33,7 +33,8 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", hidden: "Tensor | 
     # The heads of a KV head stand one below the other: K and V are never repeated.
     scores = seen.reshape(batch, kv_heads, -1, width) @ key.transpose(-1, -2)
     if hidden is not None:
-        scores.view(batch, heads, -1, seq_kv).masked_fill_(hidden, -math.inf)
+        # In place on the product itself: on a view of it, autograd would copy it twice.
+        scores.masked_fill_(hidden, -math.inf)
     # Softmax sums in fp32 inside, whatever the dtype; at most two such matrices live.
     weights = torch.softmax(scores, -1)
     del scores
