@@ -263,3 +263,64 @@ def test_no_model_type_is_tested_outside_the_catalog() -> None:
     assert not found
     assert _TESTS.search('if spec.model_type == "llama":')
     assert _TESTS.search('if model.model_type in ("a", "b"):')
+
+
+# Published parameter counts of models whose code is not in transformers.
+REMOTE = {
+    "Qwen-7B": (
+        7_721_324_544,
+        {
+            "model_type": "qwen", "vocab_size": 151936, "hidden_size": 4096,
+            "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "kv_channels": 128, "no_bias": True, "tie_word_embeddings": False,
+        },
+    ),
+    "chatglm3-6b": (
+        6_243_584_000,
+        {
+            "model_type": "chatglm", "padded_vocab_size": 65024, "hidden_size": 4096,
+            "ffn_hidden_size": 13696, "num_layers": 28, "num_attention_heads": 32,
+            "kv_channels": 128, "multi_query_attention": True, "multi_query_group_num": 2,
+            "add_qkv_bias": True, "add_bias_linear": False, "tie_word_embeddings": False,
+        },
+    ),
+    "Baichuan2-7B": (
+        7_505_973_248,
+        {
+            "model_type": "baichuan", "vocab_size": 125696, "hidden_size": 4096,
+            "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        },
+    ),
+    "internlm2-7b": (
+        7_737_708_544,
+        {
+            "model_type": "internlm2", "vocab_size": 92544, "hidden_size": 4096,
+            "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "bias": False,
+        },
+    ),
+    "MiniCPM-2B": (
+        2_724_880_896,
+        {
+            "model_type": "minicpm", "vocab_size": 122753, "hidden_size": 2304,
+            "intermediate_size": 5760, "num_hidden_layers": 40, "num_attention_heads": 36,
+        },
+    ),
+    "deepseek-moe-16b": (
+        16_375_728_128,
+        {
+            "model_type": "deepseek", "vocab_size": 102400, "hidden_size": 2048,
+            "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 28,
+            "num_attention_heads": 16, "n_routed_experts": 64, "n_shared_experts": 2,
+            "num_experts_per_tok": 6, "first_k_dense_replace": 1, "moe_layer_freq": 1,
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REMOTE)
+def test_parameters_of_a_model_that_brings_its_own_code(name: str) -> None:
+    expected, fields = REMOTE[name]
+    found = from_config(fields, label="config.json", name=name)
+    assert count(found).total == expected
+    assert found.warnings == ()

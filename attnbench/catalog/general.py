@@ -7,21 +7,20 @@ The result carries a warning. Layers with a state are refused: no field says its
 
 import msgspec
 
+from attnbench.catalog.assemble import quantization
 from attnbench.catalog.blocks import MoE
 from attnbench.catalog.decoder import (
     CHUNKED,
     FULL,
     SLIDING,
     Feed,
-    Sizes,
-    Style,
     decoder,
     kinds_of,
     moe_from,
-    quantization,
     windowed,
 )
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")

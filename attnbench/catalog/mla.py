@@ -5,8 +5,9 @@ arXiv:2512.02556.
 """
 
 from attnbench.catalog.blocks import Tensors, linear, norm
-from attnbench.catalog.decoder import Block, Sizes, Style
+from attnbench.catalog.decoder import Block
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Latent, Role, Shard
 
 

@@ -1,18 +1,9 @@
 """AFMoE (Trinity), JetMoE and DBRX: experts, each with a layer of its own."""
 
 from attnbench.catalog.blocks import MoE, Tensors, linear, vector
-from attnbench.catalog.decoder import (
-    FULL,
-    SLIDING,
-    Block,
-    Sizes,
-    Style,
-    attend,
-    decoder,
-    kinds_of,
-    moe_from,
-)
+from attnbench.catalog.decoder import FULL, SLIDING, Block, attend, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Full, ModelSpec, Role, Shard
 
 MODEL_TYPES = ("afmoe", "jetmoe", "dbrx")

@@ -1,18 +1,9 @@
 """Llama with a twist each: Apertus, BitNet, nanochat, Jais 2, Granite with sliding layers."""
 
 from attnbench.catalog.blocks import MoE, Tensors, norm, vector
-from attnbench.catalog.decoder import (
-    FULL,
-    SLIDING,
-    Block,
-    Sizes,
-    Style,
-    attend,
-    decoder,
-    kinds_of,
-    moe_from,
-)
+from attnbench.catalog.decoder import FULL, SLIDING, Block, attend, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec, Role
 
 MODEL_TYPES = (
@@ -30,7 +21,7 @@ _SWA: dict[str, object] = {
     "sliding_window": 128, "num_experts": 8, "num_experts_per_tok": 2,
 }  # fmt: skip
 _HUNYUAN: dict[str, object] = {**_BASE, "vocab_size": 290943, "intermediate_size": 11008}
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, object]] = {
     "apertus": _BASE,
     "bitnet": {
         "vocab_size": 128256, "hidden_size": 2560, "intermediate_size": 6912,

@@ -1,9 +1,10 @@
 """Mamba-2 beside attention: Bamba and Granite 4 (in turn), Falcon-H1 (side by side)."""
 
 from attnbench.catalog.blocks import MoE, Tensors, mlp
-from attnbench.catalog.decoder import FULL, Block, Sizes, Style, attend, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, Block, attend, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import Mamba2, mamba2
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec, Role
 
 MODEL_TYPES = ("bamba", "granitemoehybrid", "falcon_h1")

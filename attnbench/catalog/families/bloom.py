@@ -3,8 +3,9 @@
 import msgspec
 
 from attnbench.catalog.blocks import linear
-from attnbench.catalog.decoder import Block, Sizes, Style, attention, decoder
+from attnbench.catalog.decoder import Block, attention, decoder
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Full, ModelSpec, Place, Role
 
 MODEL_TYPES = ("bloom", "mpt", "falcon", "opt", "RefinedWeb", "RefinedWebModel")

@@ -1,7 +1,8 @@
 """Command R (one norm, attention and MLP side by side), Command R7B, Command A, and their MoE."""
 
-from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of
+from attnbench.catalog.decoder import FULL, SLIDING, decoder, kinds_of
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("cohere", "cohere2")

@@ -2,8 +2,9 @@
 
 from attnbench.catalog import mla
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import Feed, Sizes, Style, decoder, moe_from
+from attnbench.catalog.decoder import Feed, decoder, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = (

@@ -1,8 +1,9 @@
 """Heads of their own beside DeepSeek-like experts: dots.llm1, Solar Open, HY 3, Mellum."""
 
-from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of
+from attnbench.catalog.decoder import FULL, SLIDING, decoder, kinds_of
 from attnbench.catalog.families.deepseek import feeds
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("dots1", "solar_open", "hy_v3", "mellum", "deepseek")

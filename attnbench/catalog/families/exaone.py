@@ -1,8 +1,9 @@
 """EXAONE 4 (norms after) and EXAONE-MoE: three sliding layers, then a full one."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import FULL, SLIDING, Feed, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, SLIDING, Feed, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("exaone4", "exaone_moe")

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of
+from attnbench.catalog.decoder import FULL, SLIDING, decoder, kinds_of
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("gemma", "gemma2", "gemma3_text", "vaultgemma")

@@ -5,21 +5,11 @@ from typing import Any
 
 import msgspec
 
+from attnbench.catalog.assemble import assemble, ends, is_tied
 from attnbench.catalog.blocks import MoE, Tensors, embedding, experts, linear, norm, vector
-from attnbench.catalog.decoder import (
-    FULL,
-    SLIDING,
-    Block,
-    Sizes,
-    Style,
-    assemble,
-    ends,
-    feed_forward,
-    is_tied,
-    kinds_of,
-    lay_out,
-)
+from attnbench.catalog.decoder import FULL, SLIDING, Block, feed_forward, kinds_of, lay_out
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import (
     Experts,
     Full,

@@ -1,8 +1,9 @@
 """GLM-4 dense and with experts (GLM-4.5, 4.6), and ChatGLM's own field names."""
 
-from attnbench.catalog.decoder import Sizes, Style, decoder
+from attnbench.catalog.decoder import decoder
 from attnbench.catalog.families.deepseek import feeds
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("glm", "glm4", "glm4_moe", "glm4v_text", "glm4v_moe_text")

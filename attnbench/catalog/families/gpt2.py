@@ -1,7 +1,8 @@
 """GPT-2 and its relatives: learned positions, LayerNorm, biases everywhere, a plain MLP."""
 
-from attnbench.catalog.decoder import Sizes, Style, decoder
+from attnbench.catalog.decoder import decoder
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("gpt2", "gpt_bigcode", "openai-gpt", "gpt-sw3")

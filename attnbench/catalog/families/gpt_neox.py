@@ -1,8 +1,9 @@
 """GPT-NeoX and Pythia; GPT-J and CodeGen (one norm a layer); GPT-Neo (local layers)."""
 
 from attnbench.catalog.blocks import Tensors
-from attnbench.catalog.decoder import FULL, SLIDING, Block, Sizes, Style, attention, decoder
+from attnbench.catalog.decoder import FULL, SLIDING, Block, attention, decoder
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Full, ModelSpec, Sliding
 
 MODEL_TYPES = ("gpt_neox", "gptj", "codegen", "gpt_neo")

@@ -1,8 +1,9 @@
 """gpt-oss: sliding and full layers in turn, an attention sink a head, experts with biases."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, SLIDING, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("gpt_oss",)

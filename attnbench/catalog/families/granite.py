@@ -1,8 +1,9 @@
 """Granite with experts: GraniteMoE and GraniteMoE-shared."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import Sizes, Style, decoder, moe_from
+from attnbench.catalog.decoder import decoder, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("granitemoe", "granitemoeshared")

@@ -1,9 +1,10 @@
 """Jamba: Mamba layers, an attention layer in every eight, experts in every second."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import FULL, Block, Sizes, Style, attend, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, Block, attend, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import Mamba, mamba
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("jamba",)

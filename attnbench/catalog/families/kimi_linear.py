@@ -2,9 +2,10 @@
 
 from attnbench.catalog import mla
 from attnbench.catalog.blocks import MoE, linear
-from attnbench.catalog.decoder import FULL, Block, Feed, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, Block, Feed, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import DeltaNet, kimi_delta
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec, Role, Shard
 
 MODEL_TYPES = ("kimi_linear", "bailing_hybrid")

@@ -1,19 +1,10 @@
 """LFM2 and LFM2-MoE: gated short convolutions, and attention in some layers."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import (
-    FULL,
-    Block,
-    Feed,
-    Sizes,
-    Style,
-    attend,
-    decoder,
-    kinds_of,
-    moe_from,
-)
+from attnbench.catalog.decoder import FULL, Block, Feed, attend, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import short_conv
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("lfm2", "lfm2_moe")

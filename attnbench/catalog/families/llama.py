@@ -1,7 +1,8 @@
 """Llama 1 to 3 and the models that are Llama but for a bias: Yi, SmolLM, Granite, Arcee."""
 
-from attnbench.catalog.decoder import Sizes, Style, decoder
+from attnbench.catalog.decoder import decoder
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("llama", "granite", "yi", "cwm", "aquila", "internlm3", "iquestcoder")

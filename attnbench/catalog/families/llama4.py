@@ -1,8 +1,9 @@
 """Llama 4's text model: chunked attention but for every fourth layer, experts in some."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import CHUNKED, FULL, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import CHUNKED, FULL, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("llama4_text",)

@@ -1,9 +1,10 @@
 """LongCat-Flash: two latent attentions and two dense MLPs a layer, experts beside them."""
 
 from attnbench.catalog import mla
+from attnbench.catalog.assemble import assemble, ends
 from attnbench.catalog.blocks import MoE, Tensors, experts, linear, mlp, norm
-from attnbench.catalog.decoder import Style, assemble, ends
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Style
 from attnbench.spec.model import Experts, Layer, ModelSpec, Role
 
 MODEL_TYPES = ("longcat_flash",)

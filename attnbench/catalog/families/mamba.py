@@ -1,8 +1,9 @@
 """Mamba, Falcon-Mamba and Mamba-2: a state a layer, no attention, no MLP."""
 
 from attnbench.catalog import recurrent
-from attnbench.catalog.decoder import Block, Sizes, Style, decoder
+from attnbench.catalog.decoder import Block, decoder
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("mamba", "falcon_mamba", "mamba2")

@@ -1,17 +1,9 @@
 """MiMo-V2-Flash: K wider than V, and head counts of their own in sliding layers."""
 
-from attnbench.catalog.decoder import (
-    FULL,
-    SLIDING,
-    Block,
-    Sizes,
-    Style,
-    attention,
-    decoder,
-    kinds_of,
-)
+from attnbench.catalog.decoder import FULL, SLIDING, Block, attention, decoder, kinds_of
 from attnbench.catalog.families.deepseek import feeds
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Full, ModelSpec, Sliding
 
 MODEL_TYPES = ("mimo_v2_flash",)

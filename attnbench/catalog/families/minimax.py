@@ -1,8 +1,9 @@
 """MiniMax-01 (lightning attention beside full) and MiniMax-M2."""
 
 from attnbench.catalog.blocks import MoE, linear, norm
-from attnbench.catalog.decoder import FULL, Block, Sizes, Style, attend, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, Block, attend, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec, Recurrent, Role, Shard, State
 
 MODEL_TYPES = ("minimax", "minimax_m2", "minimax_text_01")

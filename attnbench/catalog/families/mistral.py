@@ -1,8 +1,9 @@
 """Mistral, Ministral and Mixtral: Llama with a sliding window, or with experts."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import Sizes, Style, decoder, moe_from, windowed
+from attnbench.catalog.decoder import decoder, moe_from, windowed
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("mistral", "ministral", "ministral3", "mixtral")

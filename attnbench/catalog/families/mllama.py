@@ -2,19 +2,11 @@
 
 import msgspec
 
+from attnbench.catalog.assemble import quantization, weight_dtype
 from attnbench.catalog.blocks import Tensors, vector
-from attnbench.catalog.decoder import (
-    FULL,
-    Block,
-    Sizes,
-    Style,
-    attend,
-    attention,
-    decoder,
-    quantization,
-    weight_dtype,
-)
+from attnbench.catalog.decoder import FULL, Block, attend, attention, decoder
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.catalog.vision.vit import ViT, dense, layer, patches, square, vision, vit
 from attnbench.spec.model import Cross, ModelSpec, Role
 
@@ -30,6 +22,7 @@ _VISION = {
     "num_global_layers": 8, "image_size": 448, "patch_size": 14, "max_num_tiles": 4,
     "vision_output_dim": 7680,
 }  # fmt: skip
+_NO_IMAGE = "without an image; pass --encoder-len for the image's tokens (1,601 a tile)"
 _CROSS = "cross_attention"
 _EXTRA_ROWS = 8  # of the input embedding, for the image tokens
 
@@ -40,7 +33,9 @@ def build(c: Fields) -> ModelSpec:
     spec = _text(text.also(model_type="mllama"))
     fields = c.child("vision_config")
     made: Tensors = ()
-    notes = ("without an image; pass --encoder-len for the image's tokens (1,601 a tile)",)
+    notes: tuple[str, ...] = (
+        "without an image; pass --encoder-len for the image's tokens (1,601 a tile)",
+    )
     if fields is None:
         notes += ("no vision_config is given: the vision tower is not counted",)
     else:

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from attnbench.catalog import adapters
+from attnbench.catalog.assemble import quantization, weight_dtype
 from attnbench.catalog.blocks import Tensors, norm, vector
-from attnbench.catalog.decoder import quantization, weight_dtype
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.vision.vit import Tower, dense, vision
 from attnbench.spec.model import ModelSpec

@@ -1,9 +1,10 @@
 """Nemotron-H: a layer is one thing alone: Mamba-2, attention, an MLP, or experts."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import FULL, Block, Feed, Sizes, Style, attend, decoder
+from attnbench.catalog.decoder import FULL, Block, Feed, attend, decoder
 from attnbench.catalog.fields import MAX_LAYERS, Fields
 from attnbench.catalog.recurrent import Mamba2, mamba2
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("nemotron_h",)

@@ -1,8 +1,9 @@
 """OLMo 1 (norms without weights), OLMo 2 and 3 (norms after, on q and k too), OLMoE."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, SLIDING, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("olmo", "olmo2", "olmo3", "olmoe", "flex_olmo")

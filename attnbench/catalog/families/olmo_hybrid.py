@@ -1,8 +1,9 @@
 """OLMo-Hybrid: three layers of gated delta rule, then one of OLMo 2's attention."""
 
-from attnbench.catalog.decoder import FULL, Block, Sizes, Style, attend, decoder, kinds_of
+from attnbench.catalog.decoder import FULL, Block, attend, decoder, kinds_of
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import DeltaNet, delta_net
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("olmo_hybrid",)

@@ -1,8 +1,9 @@
 """Phi 1, 1.5 and 2 (parallel attention and MLP), Phi 3 and 4, and Phi-3.5-MoE."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import Sizes, Style, decoder, moe_from, windowed
+from attnbench.catalog.decoder import decoder, moe_from, windowed
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("phi", "phi3", "phimoe")

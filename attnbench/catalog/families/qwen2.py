@@ -1,17 +1,9 @@
 """Qwen 1.5, 2, 2.5 and 3, dense and with experts, and QwQ."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import (
-    FULL,
-    SLIDING,
-    Feed,
-    Sizes,
-    Style,
-    decoder,
-    kinds_of,
-    moe_from,
-)
+from attnbench.catalog.decoder import FULL, SLIDING, Feed, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = (

@@ -1,9 +1,10 @@
 """Qwen3-Next and Qwen 3.5: three layers of gated delta rule, then one of gated attention."""
 
 from attnbench.catalog.blocks import MoE, linear, norm, projections
-from attnbench.catalog.decoder import FULL, Block, Feed, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, Block, Feed, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import DeltaNet, delta_net
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Full, ModelSpec, Role, Shard
 
 MODEL_TYPES = ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")

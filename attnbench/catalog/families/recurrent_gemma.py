@@ -1,9 +1,10 @@
 """RecurrentGemma (Griffin): two layers of RG-LRU, then one of local attention."""
 
 from attnbench.catalog.blocks import linear, projections, vector
-from attnbench.catalog.decoder import Block, Sizes, Style, decoder
+from attnbench.catalog.decoder import Block, decoder
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import conv, conv_state
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec, Recurrent, Role, Shard, Sliding, State
 
 MODEL_TYPES = ("recurrent_gemma",)

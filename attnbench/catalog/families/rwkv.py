@@ -1,8 +1,9 @@
 """RWKV-4 and xLSTM: a state a layer instead of attention, and a feed-forward of its own."""
 
+from attnbench.catalog.assemble import assemble, ends, is_tied
 from attnbench.catalog.blocks import linear, mlp, norm, vector
-from attnbench.catalog.decoder import Sizes, Style, assemble, ends, is_tied
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import Layer, ModelSpec, Place, Recurrent, Role, Shard, State
 
 MODEL_TYPES = ("rwkv", "xlstm")

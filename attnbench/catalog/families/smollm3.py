@@ -1,8 +1,9 @@
 """SmolLM3, Seed-OSS, ERNIE 4.5 (dense and MoE) and Helium: Llama with biases of their own."""
 
 from attnbench.catalog.blocks import MoE
-from attnbench.catalog.decoder import FULL, SLIDING, Sizes, Style, decoder, kinds_of, moe_from
+from attnbench.catalog.decoder import FULL, SLIDING, decoder, kinds_of, moe_from
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("smollm3", "seed_oss", "ernie4_5", "ernie4_5_moe", "helium")

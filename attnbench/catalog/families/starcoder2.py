@@ -1,7 +1,8 @@
 """Decoders that are Llama but for LayerNorm, plain MLPs or biases: StarCoder 2, StableLM, ..."""
 
-from attnbench.catalog.decoder import Sizes, Style, decoder, windowed
+from attnbench.catalog.decoder import decoder, windowed
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import ModelSpec
 
 MODEL_TYPES = ("starcoder2", "stablelm", "nemotron", "persimmon", "arcee", "stablelm_epoch")

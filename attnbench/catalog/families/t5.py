@@ -2,10 +2,12 @@
 
 import msgspec
 
+from attnbench.catalog.assemble import assemble
 from attnbench.catalog.blocks import MoE, Tensors, embedding, norm, vector
-from attnbench.catalog.decoder import Feed, Sizes, assemble
+from attnbench.catalog.decoder import Feed
 from attnbench.catalog.encoder_decoder import Stack, layers
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.shape import Sizes
 from attnbench.spec.model import ModelSpec, Place
 
 MODEL_TYPES = ("t5", "mt5", "umt5", "switch_transformers")

@@ -1,9 +1,11 @@
 """Zamba and Zamba2: Mamba layers, and a transformer block or two that many layers share."""
 
+from attnbench.catalog.assemble import assemble, ends, is_tied
 from attnbench.catalog.blocks import Tensors, linear, mlp, norm, projections
-from attnbench.catalog.decoder import Block, Sizes, Style, assemble, ends, is_tied, lay_out
+from attnbench.catalog.decoder import Block, lay_out
 from attnbench.catalog.fields import Fields
 from attnbench.catalog.recurrent import Mamba2, conv, conv_state, mamba2
+from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.model import (
     Full,
     Layer,
