@@ -44,8 +44,9 @@ def prepare(shape: AttentionShape, pattern: Strided, device: str, rows: int) -> 
     query = shape.offset + residue + k * torch.arange(steps, device=device)[None, :, None]
     key_steps = -(-(front + shape.seq_kv) // k)
     key = residue - front + k * torch.arange(key_steps, device=device)[None, None, :]
-    mask = pattern.allows(query, key) & ~window.allows(query, key)
-    mask = mask & (key >= 0) & (key < shape.seq_kv)
+    # Distances are the same for every residue; only which keys exist is not.
+    mask = pattern.allows(query[:1], key[:1]) & ~window.allows(query[:1], key[:1])
+    mask = mask & ((key >= 0) & (key < shape.seq_kv))
     return StridedState(make_plan(shape, window, device, rows), k, front, mask)
 
 
