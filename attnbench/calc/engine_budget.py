@@ -12,9 +12,9 @@ import msgspec
 from attnbench.calc import parallel as split
 from attnbench.calc.activations import forward_peak
 from attnbench.calc.parallel import Parallel
-from attnbench.calc.quantization import Scheme
+from attnbench.calc.quantization import Scheme, plain_scheme
 from attnbench.calc.stages import held_by, stage_ranges
-from attnbench.spec.model import Layer, ModelSpec, Role
+from attnbench.spec.model import Full, Latent, Layer, ModelSpec, Role, Sliding
 from attnbench.units import GIB
 
 
@@ -52,14 +52,16 @@ def largest(bands: Iterable[Band]) -> Band:
     )
 
 
-# A vision encoder is run on its largest picture too. Measured 2 to 3 GiB.
-VISION_PEAK = Band(low=1.0 * GIB, middle=2.5 * GIB, high=3.0 * GIB)
+# A vision encoder is run on its largest picture too, unless pictures are off: 2 to 3 GiB
+# where pictures have no fixed size, little where they have one.
+VISION_PEAK = Band(low=0.0, middle=1.4 * GIB, high=3.0 * GIB)
 # The forward pass of few tokens still needs workspaces: 0.17 to 0.25 GiB measured.
 FORWARD_FLOOR = Band(low=0.15 * GIB, middle=0.2 * GIB, high=0.25 * GIB)
 GRAPHS = Band(low=0.0, middle=0.4 * GIB, high=1.0 * GIB)
 GRAPHS_SEVERAL = Band(low=0.0, middle=0.8 * GIB, high=2.4 * GIB)
-# The driver's total differs by driver, and the allocator rounds: stated with every budget.
-SLACK = Band(low=-0.7 * GIB, middle=0.0, high=0.7 * GIB)
+# The band that is stated with every budget, GiB each way by GPUs of a replica: totals
+# differ by driver, profilers by release, collectives by topology.
+STATED_GIB = ((8, 3.0), (2, 2.0), (1, 1.5))
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +85,13 @@ def budget(
     activation: Band,
     non_torch: Band,
     graphs: Band,
+    gpus: int = 1,
 ) -> Budget:
-    """What is left of `utilization` · `total` bytes, with the band of what is not known."""
+    """What is left of `utilization` · `total` bytes, with the band that is stated."""
     requested = int(total * utilization)
-    taken = activation + non_torch + graphs + SLACK
+    taken = activation + non_torch + graphs
+    middle = requested - weights - taken.middle
+    width = next(gib for least, gib in STATED_GIB if gpus >= least) * GIB
     return Budget(
         total=total,
         utilization=utilization,
@@ -95,41 +100,79 @@ def budget(
         activation=activation,
         non_torch=non_torch,
         graphs=graphs,
-        cache=Band(
-            low=requested - weights - taken.high,
-            middle=requested - weights - taken.middle,
-            high=requested - weights - taken.low,
-        ),
+        cache=Band(low=middle - width, middle=middle, high=middle + width),
     )
 
 
+class Pad(msgspec.Struct, frozen=True, kw_only=True):
+    """Multiples that a kernel rounds experts' sizes up to: hidden, and inner a rank."""
+
+    hidden: int = 1
+    inner: int = 1
+
+    def factor(self, model: ModelSpec, tp: int) -> float:
+        """How much larger the routed experts become."""
+        inner = next((layer.experts.inner for layer in model.layers if layer.experts), 0)
+        share = -(-inner // tp)
+        if not share:
+            return 1.0
+        hidden = -(-model.hidden_size // self.hidden) * self.hidden / model.hidden_size
+        return hidden * (-(-share // self.inner) * self.inner / share)
+
+
 def weights_on_rank(
-    model: ModelSpec, scheme: Scheme, parallel: Parallel, *, drafts: int = 0
+    model: ModelSpec,
+    scheme: Scheme,
+    parallel: Parallel,
+    *,
+    drafts: int = 0,
+    pad: Pad | None = None,
 ) -> int:
     """Bytes of weights on the fullest rank.
 
     `drafts` multi-token-prediction modules: each a layer like the last, and a projection
-    of two hidden states to one. They share embeddings and output with the model.
+    of two hidden states to one. They share embeddings and output with the model, and
+    stand in the model's own dtype, routed experts apart. `pad` is what the experts'
+    kernel rounds up to.
+
+    Raises:
+        UserError: heads, layers or experts do not go round.
     """
-    stages = range(parallel.pp)
-    held = max(_on_rank(model, scheme, parallel, stage) for stage in stages)
+    split.check(model, parallel)
+    grown = 1.0 if pad is None else pad.factor(model, parallel.tp)
+
+    def held(of: ModelSpec, on: Parallel, stage: int, rest: Scheme = scheme) -> int:
+        total = 0.0
+        for piece in split.pieces(of, on, stage):
+            routed = piece.tensor.role is Role.ROUTED_EXPERT
+            stored = scheme if routed else rest
+            size = piece.share(stored.bytes_of(piece.tensor, piece.indices))
+            total += size * (grown if routed else 1)
+        return round(total)
+
+    most = max(held(model, parallel, stage) for stage in range(parallel.pp)) + _rotary(model)
     if not drafts or not model.layers:
-        return held
+        return most
     last = max(model.layers, key=lambda layer: layer.indices[-1])
-    one = msgspec.structs.replace(last, indices=(last.indices[-1],))
-    alone = msgspec.structs.replace(
-        model, layers=(msgspec.structs.replace(one, indices=(0,)),), encoder=(), outside=()
-    )
+    layer = msgspec.structs.replace(last, indices=(0,))
+    alone = msgspec.structs.replace(model, layers=(layer,), encoder=(), outside=())
     joined = 2 * model.hidden_size * model.hidden_size * scheme.dtype.bits // 8
-    single = msgspec.structs.replace(parallel, pp=1)
-    return held + drafts * (_on_rank(alone, scheme, single, 0) + joined)
+    single, own = msgspec.structs.replace(parallel, pp=1), plain_scheme(scheme.dtype, scheme.dtype)
+    return most + drafts * (held(alone, single, 0, own) + joined)
 
 
-def _on_rank(model: ModelSpec, scheme: Scheme, parallel: Parallel, stage: int) -> int:
-    return sum(
-        piece.share(scheme.bytes_of(piece.tensor, piece.indices))
-        for piece in split.pieces(model, parallel, stage)
-    )
+def _rotary(model: ModelSpec) -> int:
+    """Bytes of the table of cosines and sines: one of the widest rotated head, 16 bits.
+
+    Unit: bytes; max_position · rotated width · 2. Engines make it when they load weights.
+    """
+    widths = [
+        mixer.rope_dim if isinstance(mixer, Latent) else mixer.key_dim
+        for layer in model.layers
+        for mixer in layer.mixers
+        if isinstance(mixer, Full | Sliding | Latent)
+    ]
+    return 2 * (model.max_position or 0) * max(widths, default=0)
 
 
 def activation_peak(

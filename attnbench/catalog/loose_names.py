@@ -1,10 +1,9 @@
-"""Models, GPUs and formats as people and logs write them, for profiles that we have."""
+"""Models and GPUs as people and logs write them, for profiles that we have."""
 
 import re
 
 from attnbench.catalog import profiles
 from attnbench.catalog.hardware import gpu_names, load_gpu
-from attnbench.spec.dtype import Dtype
 from attnbench.spec.hardware import HardwareSpec
 
 
@@ -76,7 +75,7 @@ def _candidates(text: str) -> list[str]:
     name = re.sub(r"[\s_-]+", "-", name.replace("___", ".")).strip("-").removesuffix(".gguf")
     name = _GGUF.sub("", name)
     found = [name]
-    for dropped in (_FORMATS, _FORMATS | _TUNING, _FORMATS | _TUNING | _LINES):
+    for dropped in (_TUNING, _FORMATS, _FORMATS | _TUNING, _FORMATS | _TUNING | _LINES):
         kept = [word for word in name.split("-") if word not in dropped]
         found.append("-".join(kept))
     for prefix in _PREFIXES:
@@ -119,71 +118,3 @@ def gpus_for(text: str) -> tuple[HardwareSpec, ...]:
     most = max(form for form, _ in forms)
     found = [load_gpu(name) for form, name in forms if form == most]
     return tuple(sorted(found, key=lambda gpu: gpu.memory_bytes))
-
-
-_INT4 = frozenset(
-    {"int4", "awq", "gptq", "w4a16", "4bit", "autoround", "awq_marlin", "gptq_marlin"}
-)
-_PLAIN = frozenset(
-    {"", "null", "none", "auto", "unstated", "checkpoint", "bfloat16", "bf16", "float16", "fp16"}
-)
-
-
-class Unstated(Exception):
-    """A format that neither the words nor the name settle."""
-
-
-def weight_format(words: str | None, model: str) -> Dtype | str | None:
-    """The format of weights: a dtype, 'nf4', or None for the model's own.
-
-    `words` is what a log says (`bfloat16 / quantization=fp8`); a quantised checkpoint's
-    name says the rest.
-
-    Raises:
-        Unstated: quantised, but how is not said.
-    """
-    said = (words or "").lower()
-    named = f"{said} {model.lower()}"
-    tokens = set(re.findall(r"[a-z0-9_]+", named.replace("-", " ").replace("_", " "))) | set(
-        re.findall(r"[a-z0-9_]+", named)
-    )
-    if "bitsandbytes" in tokens or "bnb" in tokens or "nf4" in tokens:
-        return "nf4"
-    if tokens & {"nvfp4", "fp4", "modelopt_fp4"}:
-        return Dtype.NVFP4
-    if "mxfp4" in tokens:
-        return Dtype.MXFP4
-    if tokens & _INT4:
-        return Dtype.INT4
-    if "fp8" in tokens:
-        return Dtype.FP8_E4M3
-    if tokens & {"int8", "w8a8", "w8a16", "8bit"}:
-        return Dtype.INT8
-    if "gguf" in said:
-        raise Unstated("a GGUF's formats are in the file")
-    if "quantization=" in said and "quantization=none" not in said:
-        raise Unstated(f"{words}: which format is not said")
-    first = re.split(r"[/ (]", said.strip(), maxsplit=1)[0]
-    if first not in _PLAIN and first not in ("fp32", "float32"):
-        raise Unstated(f"{words}: not a format that is known")
-    return None
-
-
-def kv_format(words: str | None, own: Dtype) -> Dtype:
-    """The dtype of the cache: `auto` is the model's own.
-
-    >>> kv_format("fp8_e4m3", Dtype.BF16)
-    <Dtype.FP8_E4M3: 'fp8_e4m3'>
-    """
-    said = (words or "auto").lower().removeprefix("torch.")
-    if said.startswith("fp8_e5m2"):
-        return Dtype.FP8_E5M2
-    if said.startswith(("fp8", "float8")):
-        return Dtype.FP8_E4M3
-    if said in ("bf16", "bfloat16"):
-        return Dtype.BF16
-    if said in ("fp16", "f16", "float16", "half"):
-        return Dtype.FP16
-    if said in ("fp32", "f32", "float32", "float"):
-        return Dtype.FP32
-    return own

@@ -6,6 +6,7 @@ from attnbench.calc.engine_budget import (
     GRAPHS,
     GRAPHS_SEVERAL,
     Budget,
+    Pad,
     activation_peak,
     budget,
     exactly,
@@ -51,6 +52,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     gpu_name: str = ""
     utilization: float | None = None
     eager: bool = False
+    pad: Pad | None = None
 
     @property
     def policy(self) -> vllm.Policy:
@@ -192,6 +194,16 @@ def _tokens(launch: Launch, planned: Plan, blocks: int, concurrency: float | Non
     return blocks // len(planned.groups) * least * launch.dcp
 
 
+def weights_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> int:
+    """Bytes of weights on the fullest rank, as the engine lays them out.
+
+    Raises:
+        UserError: the split does not suit the model.
+    """
+    parallel = Parallel(tp=launch.tp, pp=launch.pp)
+    return weights_on_rank(model, scheme, parallel, drafts=launch.drafts, pad=launch.pad)
+
+
 def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None:
     """The terms of the budget of one GPU; None where the GPU is not known.
 
@@ -209,7 +221,7 @@ def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None
     return budget(
         total=launch.gpu_total,
         utilization=rules.utilization if launch.utilization is None else launch.utilization,
-        weights=weights_on_rank(model, scheme, parallel, drafts=launch.drafts),
+        weights=weights_of(launch, model, scheme),
         activation=activation_peak(
             model,
             tokens=launch.step_tokens,
@@ -217,6 +229,7 @@ def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None
             sampler_bytes=rules.sampler_bytes,
             parallel=parallel,
         ),
-        non_torch=vllm.NON_TORCH_SEVERAL if several else rules.non_torch,
+        non_torch=rules.non_torch if not several else vllm.non_torch(launch.tp * launch.pp),
         graphs=graphs,
+        gpus=launch.tp * launch.pp,
     )

@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from attnbench.calc.engine_budget import Band
+from attnbench.calc.engine_budget import Band, Pad
 from attnbench.calc.engine_pages import StateMode
 from attnbench.engines._versions import Version, parse_version, pick
 from attnbench.units import GIB
@@ -87,12 +87,18 @@ _SAMPLER_BYTES = (
     ((0, 21), Band(low=6, middle=10, high=16)),
 )
 
+# A plan must not run out: where the release is not known, the largest peak is taken.
+_SORTING: Version = (0, 10)
+
 # Outside torch on one GPU: contexts and libraries. Old profilers counted more under it.
 _NON_TORCH = (
     ((0,), Band(low=0.02 * GIB, middle=0.3 * GIB, high=0.6 * GIB)),
     ((0, 8), Band(low=0.02 * GIB, middle=0.08 * GIB, high=0.15 * GIB)),
 )
-NON_TORCH_SEVERAL = Band(low=0.3 * GIB, middle=0.5 * GIB, high=0.6 * GIB)
+_NON_TORCH_SEVERAL = (
+    (8, Band(low=0.6 * GIB, middle=2.0 * GIB, high=3.6 * GIB)),
+    (2, Band(low=0.3 * GIB, middle=0.5 * GIB, high=0.6 * GIB)),
+)
 
 # First day of a release, for builds that give only a date.
 _RELEASED = (
@@ -137,7 +143,7 @@ def policy(version: Version | None) -> Policy:
         graphs_in_budget=pick(_GRAPHS_IN_BUDGET, version),
         in_flight=pick(_IN_FLIGHT, version),
         state_mode=pick(_STATE_MODE, version),
-        sampler_bytes=pick(_SAMPLER_BYTES, version),
+        sampler_bytes=pick(_SAMPLER_BYTES, _SORTING if version is None else version),
         non_torch=pick(_NON_TORCH, version),
         v0=pick(_V0, version),
     )
@@ -151,6 +157,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LARGE_GPU = 70 * GIB
+_V0_CHUNKED = 32768
 
 
 def defaults(
@@ -158,16 +165,33 @@ def defaults(
 ) -> Defaults:
     """Defaults of the server by GPU: large ones other than A100 take more.
 
-    V0 without chunked prefill runs a whole prompt in one step.
+    V0 runs a whole prompt in one step, and chunks it where max_model_len is over 32k.
 
     Source: vLLM, `get_batch_defaults`.
     """
     if policy(version).v0:
-        return Defaults(max_num_batched_tokens=max(2048, max_model_len or 0), max_num_seqs=256)
+        length = max_model_len or 0
+        whole = 2048 if length > _V0_CHUNKED else max(2048, length)
+        return Defaults(max_num_batched_tokens=whole, max_num_seqs=256)
     large = (total_bytes or 0) >= _LARGE_GPU and "a100" not in gpu_name.lower()
     if large:
         return Defaults(max_num_batched_tokens=8192, max_num_seqs=1024)
     return Defaults(max_num_batched_tokens=2048, max_num_seqs=256)
+
+
+def mxfp4_pad(target: str | None, words: str) -> Pad:
+    """What the MXFP4 kernels round experts up to: Marlin both sizes, Hopper's hidden alone.
+
+    Source: vLLM, `layers/quantization/mxfp4.py`.
+    """
+    if "marlin" in words.lower() or (target or "sm_90") < "sm_90":
+        return Pad(hidden=256, inner=128)
+    return Pad(hidden=256)
+
+
+def non_torch(gpus: int) -> Band:
+    """Bytes outside torch on one of several GPUs: buffers of collectives besides."""
+    return next(band for least, band in _NON_TORCH_SEVERAL if gpus >= least)
 
 
 def batches_in_flight(version: Version | None, pp: int) -> int:

@@ -1,0 +1,109 @@
+"""Formats of weights and caches as logs state them."""
+
+import re
+
+import msgspec
+
+from attnbench.calc.module_names import read_patterns
+from attnbench.calc.quantization import LAYOUTS, Scheme, nf4_scheme, plain_scheme
+from attnbench.catalog.quantization_config import own_dtype, scheme_of
+from attnbench.spec.dtype import Dtype
+from attnbench.spec.model import ModelSpec
+
+_INT4 = frozenset(
+    {"int4", "awq", "gptq", "w4a16", "4bit", "autoround", "awq_marlin", "gptq_marlin"}
+)
+_PLAIN = frozenset(
+    {"", "null", "none", "auto", "unstated", "checkpoint", "bfloat16", "bf16", "float16", "fp16"}
+)
+
+
+class Unstated(Exception):
+    """A format that neither the words nor the name settle."""
+
+
+def weight_format(words: str | None, model: str) -> Dtype | str | None:
+    """The format of weights: a dtype, 'nf4', or None for the model's own.
+
+    `words` is what a log says (`bfloat16 / quantization=fp8`); a quantised checkpoint's
+    name says the rest.
+
+    Raises:
+        Unstated: quantised, but how is not said.
+    """
+    said = (words or "").lower()
+    named = f"{said} {model.lower()}"
+    tokens = set(re.findall(r"[a-z0-9_]+", named.replace("-", " ").replace("_", " "))) | set(
+        re.findall(r"[a-z0-9_]+", named)
+    )
+    if "bitsandbytes" in tokens or "bnb" in tokens or "nf4" in tokens:
+        return "nf4"
+    if tokens & {"nvfp4", "fp4", "modelopt_fp4"}:
+        return Dtype.NVFP4
+    if "mxfp4" in tokens:
+        return Dtype.MXFP4
+    if tokens & _INT4:
+        return Dtype.INT4
+    if "fp8" in tokens:
+        return Dtype.FP8_E4M3
+    if tokens & {"int8", "w8a8", "w8a16", "8bit"}:
+        return Dtype.INT8
+    if "gguf" in said:
+        raise Unstated("a GGUF's formats are in the file")
+    if "quantization=" in said and "quantization=none" not in said:
+        raise Unstated(f"{words}: which format is not said")
+    first = re.split(r"[/ (]", said.strip(), maxsplit=1)[0]
+    if first not in _PLAIN and first not in ("fp32", "float32"):
+        raise Unstated(f"{words}: not a format that is known")
+    return None
+
+
+# What NVFP4 mixtures of experts keep in 16 bits, as their `exclude_modules` say.
+_NVFP4_KEEPS = ("*self_attn*", "*linear_attn*", "*shared_expert*")
+
+
+def stated_scheme(words: str | None, name: str, model: ModelSpec) -> Scheme:
+    """How the weights of `model` are stored where a log says `words` of a checkpoint `name`.
+
+    Raises:
+        Unstated: quantised, but how is not said.
+        UserError: the profile's own configuration cannot be read.
+    """
+    wanted = weight_format(words, name)
+    own = own_dtype(model)
+    if wanted is None:
+        return scheme_of(model)
+    if wanted == "nf4":
+        return nf4_scheme(own)
+    dtype = Dtype(wanted)
+    if dtype is Dtype.NVFP4 and any(layer.experts for layer in model.layers):
+        kept = read_patterns(list(_NVFP4_KEEPS), where="NVFP4")
+        return msgspec.structs.replace(plain_scheme(dtype, own), kept=kept)
+    if dtype is Dtype.INT4:  # AWQ and GPTQ store a zero point a group
+        layout = msgspec.structs.replace(LAYOUTS[dtype], zero_bits=4)
+        return msgspec.structs.replace(plain_scheme(dtype, own), layout=layout)
+    return scheme_of(model, dtype)
+
+
+def kv_format(words: str | None, own: Dtype, weights: str = "") -> Dtype:
+    """The dtype of the cache: `auto` is the checkpoint's, which is the model's own.
+
+    ModelOpt's FP4 checkpoints ask for an fp8 cache (`kv_cache_quant_algo`).
+
+    >>> kv_format("fp8_e4m3", Dtype.BF16)
+    <Dtype.FP8_E4M3: 'fp8_e4m3'>
+    """
+    said = (words or "auto").lower().removeprefix("torch.")
+    if said.startswith("fp8_e5m2"):
+        return Dtype.FP8_E5M2
+    if said == "auto" and "modelopt_fp4" in weights.lower():
+        return Dtype.FP8_E4M3
+    if said.startswith(("fp8", "float8")):
+        return Dtype.FP8_E4M3
+    if said in ("bf16", "bfloat16"):
+        return Dtype.BF16
+    if said in ("fp16", "f16", "float16", "half"):
+        return Dtype.FP16
+    if said in ("fp32", "f32", "float32", "float"):
+        return Dtype.FP32
+    return own

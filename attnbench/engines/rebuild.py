@@ -1,0 +1,240 @@
+"""Rebuilds what an engine printed from what it was given: a log's row to figures."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from attnbench.calc.engine_budget import Band, Budget
+from attnbench.calc.engine_kinds import Placed, placed
+from attnbench.calc.quantization import Scheme
+from attnbench.catalog import load_model
+from attnbench.catalog.engine_rows import LogRow, placed_layers, state_dtype
+from attnbench.catalog.loose_names import gpus_for, profile_for
+from attnbench.catalog.quantization_config import own_dtype
+from attnbench.catalog.stated_formats import Unstated, kv_format, stated_scheme
+from attnbench.engines import sglang, vllm
+from attnbench.engines.launch import Launch, Pool, budget_of, bytes_per_token, pool, weights_of
+from attnbench.errors import UserError
+from attnbench.spec.dtype import Dtype
+from attnbench.spec.hardware import HardwareSpec
+from attnbench.spec.model import ModelSpec, Recurrent
+from attnbench.units import GIB
+
+_ROUNDING_GIB = 0.005
+
+
+class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures that follow from a row's inputs; None where an input is missing.
+
+    `low` and `high` bound those that follow from a printed size (one rounding of it) or
+    from a band (`kv_cache_gib`). `why` names what is missing.
+    """
+
+    launch: Launch | None = None
+    model: ModelSpec | None = None
+    scheme: Scheme | None = None
+    budget: Budget | None = None
+    pool: Pool | None = None
+    predicted: Mapping[str, float | None]
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    why: tuple[str, ...] = ()
+
+
+def rebuild(row: LogRow) -> Rebuilt:
+    """Every figure of `row` that its inputs decide.
+
+    Raises:
+        UserError: the row's layout or numbers make no sense.
+    """
+    why: list[str] = []
+    model = _model(row, why)
+    layers = placed_layers(row.layers) if row.layers else placed(model) if model else ()
+    scheme = _scheme(row, model, why)
+    gpu = _gpu(row, why)
+    launch = _launch(row, layers, model, scheme, gpu)
+    found: dict[str, float | None] = {}
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
+    made: Pool | None = None
+    terms: Budget | None = None
+    if row.engine == "sglang":
+        _sglang(row, launch, found, low, high)
+    elif row.engine == "llama.cpp":
+        why.append(
+            "a llama.cpp cache is sized by its cells: n_ctx, n_ubatch and n_seq are not here"
+        )
+    elif layers:
+        made = _pool(row, launch, found, low, high, why)
+    if model is not None and scheme is not None:
+        try:
+            weights = weights_of(launch, model, scheme)
+            found["weights_gib"] = round(weights / GIB, 4)
+            terms = budget_of(launch, model, scheme) if row.engine == "vllm" else None
+        except UserError as error:
+            why.append(str(error))
+    if terms is not None:
+        band = terms.cache
+        found["kv_cache_gib"] = round(band.middle / GIB, 3)
+        low["kv_cache_gib"], high["kv_cache_gib"] = _gib(band)
+    return Rebuilt(
+        launch=launch,
+        model=model,
+        scheme=scheme,
+        budget=terms,
+        pool=made,
+        predicted=found,
+        low=low,
+        high=high,
+        why=tuple(why),
+    )
+
+
+def _gib(band: Band) -> tuple[float, float]:
+    return round(band.low / GIB, 3), round(band.high / GIB, 3)
+
+
+def _model(row: LogRow, why: list[str]) -> ModelSpec | None:
+    name = profile_for(row.model)
+    if name is None:
+        why.append(f"no profile is known for the model {row.model!r}")
+        return None
+    return load_model(name)
+
+
+def _scheme(row: LogRow, model: ModelSpec | None, why: list[str]) -> Scheme | None:
+    if model is None:
+        return None
+    try:
+        return stated_scheme(row.weight_dtype, row.model, model)
+    except Unstated as unstated:
+        why.append(str(unstated))
+    except UserError as error:
+        why.append(str(error))
+    return None
+
+
+def _gpu(row: LogRow, why: list[str]) -> tuple[HardwareSpec, ...]:
+    found = gpus_for(row.gpu or "")
+    if not found and row.gpu_total_gib is None:
+        why.append("the GPU's memory is not known")
+    return found
+
+
+def _launch(
+    row: LogRow,
+    layers: tuple[Placed, ...],
+    model: ModelSpec | None,
+    scheme: Scheme | None,
+    gpus: tuple[HardwareSpec, ...],
+) -> Launch:
+    own = own_dtype(model) if model is not None else Dtype.BF16
+    states = Dtype.FP32 if model is not None and _wide_states(model) else own
+    words = f"{row.weight_dtype or ''} {row.model}"
+    target = gpus[0].target if gpus else None
+    packed = scheme is not None and "mxfp4" in scheme.name
+    launch = Launch(
+        layers=layers,
+        version=vllm.version_of(None if row.engine_version is None else str(row.engine_version)),
+        tp=row.tp,
+        pp=row.pp,
+        dcp=row.dcp,
+        kv=kv_format(row.kv_dtype, own, words),
+        model_dtype=own,
+        state_dtype=state_dtype(row.layers) if row.layers else states,
+        max_model_len=row.max_model_len or row.reported.concurrency_for_tokens,
+        max_num_batched_tokens=row.max_num_batched_tokens,
+        max_num_seqs=row.max_num_seqs,
+        speculative=row.num_speculative_tokens or 0,
+        drafts=int(row.drafts),
+        gpu_name=row.gpu or "",
+        utilization=row.utilization,
+        eager=row.eager,
+        pad=vllm.mxfp4_pad(target, words) if packed else None,
+    )
+    total = _total(row, launch, model, scheme, gpus)
+    return msgspec.structs.replace(launch, gpu_total=total)
+
+
+def _wide_states(model: ModelSpec) -> bool:
+    """Whether the engine keeps recurrent states in fp32, which the configuration says."""
+    return any(
+        state.engine_fp32
+        for layer in model.layers
+        for mixer in layer.mixers
+        if isinstance(mixer, Recurrent)
+        for state in mixer.states
+    )
+
+
+def _total(
+    row: LogRow,
+    launch: Launch,
+    model: ModelSpec | None,
+    scheme: Scheme | None,
+    gpus: tuple[HardwareSpec, ...],
+) -> int | None:
+    """The memory of one GPU. A name that means several is the least that holds the weights."""
+    if row.gpu_total_gib is not None:
+        return int(row.gpu_total_gib * GIB)
+    if not gpus:
+        return None
+    weights = 0
+    if model is not None and scheme is not None:
+        try:
+            weights = weights_of(launch, model, scheme)
+        except UserError:
+            weights = 0
+    enough = [gpu.memory_bytes for gpu in gpus if gpu.memory_bytes > weights]
+    return enough[0] if enough else gpus[-1].memory_bytes
+
+
+def _pool(
+    row: LogRow,
+    launch: Launch,
+    found: dict[str, float | None],
+    low: dict[str, float],
+    high: dict[str, float],
+    why: list[str],
+) -> Pool | None:
+    try:
+        found["bytes_per_token"] = bytes_per_token(launch)
+    except UserError as error:
+        why.append(str(error))
+        return None
+    sizes = row.reported.kv_cache_gib_all_ranks
+    gib = min(sizes) if sizes else row.reported.kv_cache_gib
+    if gib is None:
+        why.append("no size of the cache is printed: blocks and tokens follow from it")
+        return None
+    made, under, over = (
+        pool(launch, max(0, int((gib + step) * GIB))) for step in (0, -_ROUNDING_GIB, _ROUNDING_GIB)
+    )
+    figures = (
+        ("gpu_blocks", made.blocks, under.blocks, over.blocks),
+        ("kv_tokens", made.tokens, under.tokens, over.tokens),
+        ("max_concurrency", made.concurrency, under.concurrency, over.concurrency),
+    )
+    for key, value, least, most in figures:
+        found[key] = round(value, 4) if isinstance(value, float) else value
+        if least is not None and most is not None:
+            low[key], high[key] = least, most
+    return made
+
+
+def _sglang(
+    row: LogRow,
+    launch: Launch,
+    found: dict[str, float | None],
+    low: dict[str, float],
+    high: dict[str, float],
+) -> None:
+    if not launch.layers:
+        return
+    each = sglang.bytes_per_token(launch.layers, tp=launch.tp, kv=launch.kv)
+    found["bytes_per_token"] = each
+    gib = row.reported.kv_cache_gib
+    if gib is not None and each:
+        found["kv_tokens"] = int(gib * GIB) // each
+        low["kv_tokens"] = int((gib - _ROUNDING_GIB) * GIB) // each
+        high["kv_tokens"] = int((gib + _ROUNDING_GIB) * GIB) // each
