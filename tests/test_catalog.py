@@ -204,6 +204,10 @@ def test_an_unknown_type_with_states_is_refused() -> None:
             "5 of only 4 experts",
         ),
         ({"model_type": "gemma3", "text_config": 7}, "text_config"),
+        (
+            {"model_type": "qwen3_moe", "mlp_only_layers": [0] * 100_001},
+            "mlp_only_layers: has 100001 items",
+        ),
     ],
 )
 def test_a_bad_field_is_named(changes: dict[str, Any], said: str) -> None:

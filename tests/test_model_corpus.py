@@ -2,7 +2,9 @@
 
 The first holds 104 published configurations with parameters counted and cache bytes
 measured on the real transformers 5.23 models at full size; the second the classes'
-own default configurations, one a model type, measured the same way.
+own default configurations, one a model type, and some with their flags turned,
+measured the same way. golden/published_models.json are configurations with the
+parameter counts that the models' pages state.
 """
 
 import json
@@ -19,6 +21,7 @@ from attnbench.spec.model import ModelSpec
 GOLDEN = Path(__file__).parent / "golden"
 CORPUS: dict[str, Any] = json.loads((GOLDEN / "model_corpus.json").read_text())
 CLASSES: dict[str, Any] = json.loads((GOLDEN / "transformers_models.json").read_text())
+PUBLISHED: dict[str, Any] = json.loads((GOLDEN / "published_models.json").read_text())
 IDEAL, TRANSFORMERS = Rules(), Rules(semantics=Semantics.TRANSFORMERS)
 
 
@@ -75,3 +78,8 @@ def test_layers_are_numbered_once_each(name: str) -> None:
     spec = spec_of(name, CORPUS[name])
     numbers = sorted(i for layer in spec.layers for i in layer.indices)
     assert numbers == list(range(spec.num_layers))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_those_on_the_models_page(name: str) -> None:
+    assert count(spec_of(name, PUBLISHED[name])).total == PUBLISHED[name]["total"]

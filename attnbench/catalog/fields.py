@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 MAX_SIZE = 1 << 31  # over any width, vocabulary or length that has been published
 MAX_LAYERS = 10_000
-MAX_EXPERTS = 100_000
+MAX_ITEMS = 100_000
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "hidden_size": ("n_embd", "d_model", "dim", "model_dim", "embed_dim", "n_embed"),
@@ -191,8 +191,10 @@ class Fields:
         Raises:
             UserError: it is no list, or has another length.
         """
-        if not isinstance(value, list | tuple) or len(value) > MAX_SIZE:
+        if not isinstance(value, list | tuple):
             raise self.error(key, f"{_short(value)} is not a list")
+        if len(value) > MAX_ITEMS:
+            raise self.error(key, f"has {len(value)} items; {MAX_ITEMS} is the most")
         if length is not None and len(value) != length:
             raise self.error(key, f"has {len(value)} items, and there are {length} layers")
         return value

@@ -95,7 +95,7 @@ def _feeds(c: Fields, s: Sizes) -> tuple[Feed, ...]:
         shared=c.integer("shared_expert_intermediate_size"),
         shared_gate=True,
     )
-    dense = c.integers("mlp_only_layers")
+    dense = set(c.integers("mlp_only_layers"))
     step = c.integer("decoder_sparse_step")
     sparse = [i not in dense and (i + 1) % step == 0 for i in range(s.layers)]
     return moe_from(c, sparse, moe, s.inner)
