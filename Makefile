@@ -30,6 +30,7 @@ setup: $(READY)
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python -m compileall -q attnbench kernels profiles
 	touch $@
 
 # What the package-dir mapping of pyproject.toml says, as links: no installation needed.

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from attnbench.measure.journal import RESULTS
 from attnbench.measure.rows import slopes
-from attnbench.report.as_table import draw
-from attnbench.report.results_csv import read_rows
+from attnbench.report.as_terminal import draw
 from attnbench.report.sweep_document import sweep_document
+from attnbench.spec.results_csv import read_rows
 
 run = Path(sys.argv[1])
 rows = read_rows(run / RESULTS)

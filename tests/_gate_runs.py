@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from attnbench.gate.runs import Run, build_run
-from attnbench.report.results_csv import rows_to_csv
 from attnbench.spec.result import ResultRow
+from attnbench.spec.results_csv import rows_to_csv
 
 Change = Callable[[ResultRow], ResultRow]
 VARIANTS = ("naive", "flash", "sliding_window", "strided", "longformer", "linear")

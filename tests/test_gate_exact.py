@@ -10,7 +10,7 @@ from attnbench.errors import NothingToDoError
 from attnbench.gate.baseline import Baseline
 from attnbench.gate.check import check
 from attnbench.gate.exact import UNIT_ROUNDOFF
-from attnbench.gate.runs import build_run, point_label
+from attnbench.gate.runs import build_run
 from attnbench.gate.verdict import Limits, Missing, Verdict, Word
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.result import ResultRow
@@ -45,9 +45,7 @@ PLANTS: dict[str, Callable[[ResultRow], dict[str, object]]] = {
 def test_planted_regressions_are_found_100_of_100(metric: str) -> None:
     for number, row in enumerate(ROWS):
         found = [v for v in judge(changed(number, **PLANTS[metric](row))) if v.failed]
-        assert [(v.point, v.metric, v.verdict) for v in found] == [
-            (point_label(row), metric, Word.SLOWER)
-        ]
+        assert [(v.point, v.metric, v.verdict) for v in found] == [(row.label, metric, Word.SLOWER)]
         assert found[0].reason
 
 
@@ -88,7 +86,7 @@ def test_status(before: str, now: str, word: Word, failed: bool) -> None:
 
     base = Baseline(label="b", runs=(make_run(run(before, 1), 1),))
     found = check(make_run(run(now, 2), 2), base, Limits()).verdicts
-    status = next(v for v in found if v.metric == "status" and v.point == point_label(ROWS[0]))
+    status = next(v for v in found if v.metric == "status" and v.point == ROWS[0].label)
     assert (status.verdict, status.failed) == (word, failed)
     assert [v.point for v in found if v.failed] == [status.point] * failed
 
@@ -98,8 +96,8 @@ def test_a_lost_point_and_a_lost_figure(missing: Missing) -> None:
     rows = [replace(ROWS[0], rel_error=None), *ROWS[2:]]
     found = [v for v in judge(rows, Limits(missing=missing)) if v.verdict is Word.MISSING]
     assert {(v.point, v.metric) for v in found} == {
-        (point_label(ROWS[0]), "rel_error"),
-        (point_label(ROWS[1]), "status"),
+        (ROWS[0].label, "rel_error"),
+        (ROWS[1].label, "status"),
     }
     assert {v.failed for v in found} == {missing is Missing.FAIL}
 
@@ -153,7 +151,7 @@ def test_another_device_compares_ratios_and_what_the_code_alone_decides() -> Non
     rows[1] = replace(rows[1], **no_figures(rows[1], "oom"))  # type: ignore[arg-type]
     rows[2] = replace(rows[2], **no_figures(rows[2], "incorrect"))  # type: ignore[arg-type]
     found = check(make_run(rows, 2, slower=dict.fromkeys(range(12), 9.0)), base, limits)
-    assert [(v.point, v.metric) for v in found.failed] == [(point_label(rows[2]), "status")]
+    assert [(v.point, v.metric) for v in found.failed] == [(rows[2].label, "status")]
     memory = {v.verdict for v in found.verdicts if v.metric == "peak_memory_bytes"}
     assert memory == {Word.NOT_COMPARABLE}
     assert not found.same_device

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench.errors import UserError
-from attnbench.report.results_csv import header_line, parse_rows, read_rows, rows_to_csv
 from attnbench.spec.result import COLUMNS, ResultRow
+from attnbench.spec.results_csv import header_line, parse_rows, read_rows, rows_to_csv
 
 ROW = ResultRow(
     variant="naive", backend="eager", mode="fwd", device='CPU "x", 2 cores', dtype="fp32",

@@ -11,7 +11,7 @@ from attnbench.gate import noise, student, timing
 from attnbench.gate.baseline import Baseline
 from attnbench.gate.check import Outcome, check
 from attnbench.gate.noise import Part
-from attnbench.gate.runs import Run, Selfcheck, point_label
+from attnbench.gate.runs import Run, Selfcheck
 from attnbench.gate.verdict import Limits, Tolerance, Verdict, Word
 
 TIME = Limits(metrics=("time_ms",))
@@ -38,19 +38,19 @@ def test_no_alarm_on_unchanged_runs_and_every_large_slowdown(runs: int, shared: 
         assert Word.SLOWER not in same.counts, (seed, same.failed[0])
         planted = make_run(rows, 100 * seed + 99, shared=shared, slower=PLANTED)
         slow = check(planted, before, TIME)
-        assert {v.point for v in slow.failed} == {point_label(rows[i]) for i in PLANTED}
+        assert {v.point for v in slow.failed} == {rows[i].label for i in PLANTED}
 
 
 def test_a_gain_is_faster_and_never_fails() -> None:
     rows = make_rows(60)
     found = check(make_run(rows, 9, slower={5: 0.5}), baseline(rows, 1, 5), TIME)
-    assert times(found)[point_label(rows[5])].verdict is Word.FASTER
+    assert times(found)[rows[5].label].verdict is Word.FASTER
     assert not found.failed
 
 
 def test_several_runs_see_what_one_run_cannot() -> None:
     rows = make_rows(120)
-    point = point_label(rows[50])
+    point = rows[50].label
     one, many = baseline(rows, 1, 1, between=0.005), baseline(rows, 1, 5, between=0.005)
     slow = make_run(rows, 999, between=0.005, slower={50: 1.2})
     unsure, slower = (times(check(slow, b, TIME))[point] for b in (one, many))
@@ -68,7 +68,7 @@ def test_a_selfcheck_stands_for_several_runs() -> None:
     slow = make_run(rows, 2, between=0.005, slower={50: 1.2})
     found = check(slow, Baseline(label="b", runs=(before,)), TIME)
     assert found.between == "a selfcheck"
-    assert [v.point for v in found.failed] == [point_label(rows[50])]
+    assert [v.point for v in found.failed] == [rows[50].label]
 
 
 def test_runs_of_an_older_recipe_are_no_measure() -> None:
@@ -88,7 +88,7 @@ def test_relative_to_cancels_the_machine() -> None:
     twice = make_run(rows, 77, slower=dict.fromkeys(range(60), 2.0) | {7: 3.0})
     assert len(check(twice, before, TIME).failed) == 60
     ratios = check(twice, before, Limits(metrics=("time_ms",), relative_to="naive"))
-    assert [v.point for v in ratios.failed] == [point_label(rows[7])]
+    assert [v.point for v in ratios.failed] == [rows[7].label]
     assert len(times(ratios)) == 50  # ten points are the unit itself
 
 
@@ -205,4 +205,4 @@ def test_many_slow_points_do_not_hide_each_other() -> None:
     rows = make_rows(60)
     half = dict.fromkeys(range(0, 60, 2), 1.5)
     found = check(make_run(rows, 3, slower=half), baseline(rows, 1, 1), TIME)
-    assert {v.point for v in found.failed} == {point_label(rows[i]) for i in half}
+    assert {v.point for v in found.failed} == {rows[i].label for i in half}

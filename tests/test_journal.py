@@ -47,7 +47,7 @@ def test_rows_and_samples_come_back(tmp_path: Path) -> None:
         row(4096),
     ]
     samples = read_samples(tmp_path / "run")
-    assert samples == {row(n).key: [[1.0, 2.0], [3.0]] for n in (1024, 2048, 4096)}
+    assert samples == {row(n).key: {0: [1.0, 2.0], 1: [3.0]} for n in (1024, 2048, 4096)}
     assert read_run(tmp_path / "run")["configuration"] == CONFIGURATION
 
 

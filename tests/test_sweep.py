@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from attnbench.measure.journal import read_samples
-from attnbench.report.results_csv import read_rows
 from attnbench.spec.result import COLUMNS, Status
+from attnbench.spec.results_csv import read_rows
 
 TINY = """
 summary: A test's sweep.

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 
 from attnbench.errors import UserError, unknown_name
+from attnbench.files import write_atomically
 from attnbench.gate.baseline import MAX_RUNS, bless
 from attnbench.gate.check import METRICS
 from attnbench.gate.noise import MIN_RUNS
 from attnbench.gate.runs import Run
 from attnbench.report.document import Document
-from attnbench.report.emit import write_atomically
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:

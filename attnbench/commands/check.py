@@ -9,12 +9,13 @@ import typer
 
 from attnbench.commands._gate import bless_run, parse_factor, parse_metrics
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.files import write_atomically
 from attnbench.gate.baseline import read_baseline
 from attnbench.gate.check import check as judge
 from attnbench.gate.runs import read_run
 from attnbench.gate.verdict import Limits, Missing
 from attnbench.report import github, junit
-from attnbench.report.emit import Format, render, write_atomically
+from attnbench.report.emit import Format, render
 from attnbench.report.verdicts import check_document
 
 app = typer.Typer(add_completion=False)

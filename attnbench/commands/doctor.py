@@ -9,7 +9,7 @@ from attnbench.measure.survey import survey
 from attnbench.report.doctor_document import doctor_document
 from attnbench.report.emit import Format
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

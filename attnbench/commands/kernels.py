@@ -14,7 +14,7 @@ from attnbench.report.document import Column, Document, Table
 from attnbench.report.emit import Format
 from attnbench.units import format_gib, parse_lengths
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _COLUMNS = (
     Column(key="kernel", heading="kernel"),

@@ -14,7 +14,7 @@ from attnbench.report.kv_cache import document
 from attnbench.spec.dtype import parse_dtype
 from attnbench.units import parse_length
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class _Mla(enum.StrEnum):

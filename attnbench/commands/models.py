@@ -11,11 +11,12 @@ from attnbench.catalog.config_json import read_json
 from attnbench.catalog.resolve import from_file
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
 from attnbench.errors import UserError
-from attnbench.report.emit import Format, write_atomically
+from attnbench.files import write_atomically
+from attnbench.report.emit import Format
 from attnbench.report.models import list_document, show_document, summary
 from attnbench.spec.model import ModelSpec
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,19 +13,20 @@ from attnbench.catalog import load_model
 from attnbench.catalog.yaml_file import read_yaml
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
 from attnbench.errors import MachineError, NothingToDoError
+from attnbench.files import write_atomically
 from attnbench.measure.journal import SUMMARY
 from attnbench.measure.plan import Preset, load_preset, make_groups, override
 from attnbench.measure.progress import Lines
 from attnbench.measure.rows import slopes
 from attnbench.measure.sweep import find_device, make_plan, run_sweep
-from attnbench.report.emit import Format, render, write_atomically
+from attnbench.report.emit import Format, render
 from attnbench.report.plan_document import plan_document
 from attnbench.report.sweep_document import sweep_document
 from attnbench.spec.model import attention_shape
 from attnbench.spec.result import ResultRow, Status
 from attnbench.units import parse_bytes
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class DeviceType(enum.StrEnum):

@@ -7,7 +7,7 @@ from attnbench.report.document import Column, Document, Table
 from attnbench.report.emit import Format
 from attnbench.variants import load_variant, variant_names
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

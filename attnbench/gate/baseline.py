@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from attnbench.errors import NotComparableError, UserError
+from attnbench.files import plain
 from attnbench.gate.exact import COUNTS, ERRORS, MEMORY
 from attnbench.gate.runs import Run, Selfcheck, build_run, read_run
 from attnbench.gate.verdict import Tolerance
-from attnbench.report.as_json import plain
-from attnbench.report.results_csv import parse_rows, rows_to_csv
 from attnbench.spec.result import KEY_COLUMNS, ResultRow, Status
+from attnbench.spec.results_csv import parse_rows, rows_to_csv
 
 SCHEMA = "attnbench.baseline/1"
 MAX_RUNS = 8

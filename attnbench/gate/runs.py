@@ -15,10 +15,9 @@ import msgspec
 
 from attnbench.errors import NotComparableError, NothingToDoError, UserError
 from attnbench.gate.verdict import Key
-from attnbench.report.results_csv import read_rows
+from attnbench.measure.journal import RESULTS, RUN, SCHEMA, read_samples
 from attnbench.spec.result import ResultRow
-
-SCHEMA = "attnbench.run/1"
+from attnbench.spec.results_csv import read_rows
 
 
 class Selfcheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +50,6 @@ class _RunFile(msgspec.Struct, kw_only=True):
     selfcheck: Selfcheck | None = None
 
 
-class _Samples(msgspec.Struct, kw_only=True):
-    key: list[str | int | bool]
-    round: int
-    samples_ms: list[float]
-
-
 def read_run(folder: Path) -> Run:
     """The run in `folder`.
 
@@ -68,11 +61,11 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
-    about = _read_about(folder / "run.json")
+    about = _read_about(folder / RUN)
     return build_run(
         label=str(folder),
-        rows=read_rows(folder / "results.csv"),
-        rounds_ms=_read_rounds(folder / "samples.jsonl"),
+        rows=read_rows(folder / RESULTS),
+        rounds_ms=_read_rounds(folder),
         threads=_threads(about.environment),
         started=about.started,
         selfcheck=about.selfcheck,
@@ -103,7 +96,7 @@ def build_run(
         for name in ("time_ms", "time_ms_ci_low", "time_ms_ci_high"):
             value = getattr(row, name)
             if value is not None and value <= 0:
-                raise UserError(f"{label}: {point_label(row)}: {name}: {value} is not over 0")
+                raise UserError(f"{label}: {row.label}: {name}: {value} is not over 0")
     for key, medians in rounds_ms.items():
         if min(medians.values(), default=1.0) <= 0:
             raise UserError(f"{label}: {key}: a round's time is not over 0")
@@ -118,21 +111,9 @@ def build_run(
     )
 
 
-def point_label(row: ResultRow) -> str:
-    """How a point is named to people: 'naive/eager fwd fp32 B1 H8/2 N4096 D64 causal'."""
-    heads = f"H{row.heads}" + (f"/{row.kv_heads}" if row.kv_heads != row.heads else "")
-    same = row.seq_q in (1, row.seq_kv)
-    length = f"N{row.seq_kv}" if same else f"N{row.seq_q}x{row.seq_kv}"
-    causal = " causal" if row.causal else ""
-    return (
-        f"{row.variant}/{row.backend} {row.mode} {row.dtype} "
-        f"B{row.batch} {heads} {length} D{row.head_dim}{causal}"
-    )
-
-
 def point_labels(rows: Mapping[Key, ResultRow]) -> dict[Key, str]:
     """A label a point, settings added where two points would share one."""
-    plain = {key: point_label(row) for key, row in rows.items()}
+    plain = {key: row.label for key, row in rows.items()}
     seen: dict[str, int] = {}
     for text in plain.values():
         seen[text] = seen.get(text, 0) + 1
@@ -160,23 +141,9 @@ def _threads(environment: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _read_rounds(path: Path) -> dict[Key, dict[int, float]]:
-    """The median of each round; a torn last line, left by a kill, is passed over."""
-    rounds: dict[Key, dict[int, float]] = {}
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    decode = msgspec.json.Decoder(_Samples).decode
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            found = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}:{number}: {error}") from None
-        if not found.samples_ms or min(found.samples_ms) <= 0:
-            raise UserError(f"{path}:{number}: samples_ms: every round has samples, all over 0")
-        median = statistics.median(found.samples_ms)
-        rounds.setdefault(tuple(found.key), {})[found.round] = median
-    return rounds
+def _read_rounds(folder: Path) -> dict[Key, dict[int, float]]:
+    """The median of each round."""
+    return {
+        key: {number: statistics.median(samples) for number, samples in rounds.items()}
+        for key, rounds in read_samples(folder).items()
+    }

@@ -3,8 +3,9 @@
 `rel_error` compares with exact attention, `kernel_error` with the variant's own
 mathematics: the first says how good an approximation is, the second whether the code
 computes what it says. The limit of the second is derived, not chosen: twice the error
-of plain attention over the same pairs in the same precision, plus one rounding; for
-variants that are no pattern, also what perturbing the inputs by one rounding does.
+of plain attention over the same pairs in the same precision, plus one rounding. For
+variants that are no pattern it adds what moving the inputs by one rounding does, times
+√head_dim: their features are dot products of that many terms, each of which is rounded.
 """
 
 import math
@@ -21,9 +22,8 @@ from attnbench.variants._protocol import Variant
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SAMPLED_ROWS = 256  # of plain attention, enough for an error's size
+_SAMPLED_ROWS = 256  # enough for the size of an error that a limit is made from
 _PLAIN_FACTOR = 2.0
-_CONDITION_FACTOR = 4.0  # roundings enter at more places than the inputs
 _GRAD_ROWS = 512
 
 
@@ -68,8 +68,7 @@ class Checker:
         plain = self._plain_error(_pattern_of(variant, point))
         limit = _PLAIN_FACTOR * plain + _unit_roundoff(output[0])
         if variant.pattern is None:
-            moved = own_mathematics(point, *self._perturbed())
-            limit += _CONDITION_FACTOR * relative_error(moved, own)
+            limit += math.sqrt(self._shape.head_dim) * self._condition(point)
         errors = Errors(
             rel_error=relative_error(output[0], exact),
             kernel_error=relative_error(output[0], own),
@@ -92,16 +91,25 @@ class Checker:
 
     def _plain_error(self, pattern: Pattern) -> float:
         """The error of plain attention in the inputs' precision, on some of the rows."""
-        import torch
-
         from attnbench.variants._reference import pattern_reference
 
         q, k, v = _qkv(self._inputs)
-        rows = torch.linspace(
-            0, self._shape.seq_q - 1, min(_SAMPLED_ROWS, self._shape.seq_q), device=q.device
-        ).long()
+        rows = self._some_rows()
         reference = pattern_reference(q, k, v, pattern, rows=rows)
         return relative_error(_plain(q[:, :, rows], k, v, pattern, rows, self._shape), reference)
+
+    def _condition(self, point: Point) -> float:
+        """How far some rows of the float64 output move when inputs move by one rounding."""
+        rows = self._some_rows()
+        still = own_mathematics(point, *_qkv(self._inputs), rows=rows)
+        return relative_error(own_mathematics(point, *self._perturbed(), rows=rows), still)
+
+    def _some_rows(self) -> "Tensor":
+        import torch
+
+        count = min(_SAMPLED_ROWS, self._shape.seq_q)
+        device = self._inputs.query.device
+        return torch.linspace(0, self._shape.seq_q - 1, count, device=device).long()
 
     def _perturbed(self) -> "tuple[Tensor, Tensor, Tensor]":
         """Query, key and value in float64, each element moved by up to one rounding."""

@@ -8,6 +8,7 @@ itself never imports torch.
 import contextlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -17,7 +18,11 @@ from typing import Any
 
 import msgspec
 
-PRELOAD = ["torch", "attnbench.measure.worker"]
+from attnbench import variants
+
+# What jobs import beside torch stands in the server too, or it would be in `setup_ms`.
+_HELPERS = [m.name for m in pkgutil.iter_modules(variants.__path__) if m.name.startswith("_")]
+PRELOAD = ["torch", "attnbench.measure.worker", *(f"{variants.__name__}.{n}" for n in _HELPERS)]
 _GRACE_S = 2.0
 
 Say = Callable[[str], None]

@@ -12,16 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from attnbench.errors import UserError
-from attnbench.report.as_json import plain
-from attnbench.report.emit import write_atomically
-from attnbench.report.results_csv import header_line, read_rows, row_line
+from attnbench.files import plain, write_atomically
 from attnbench.spec.result import ResultRow
+from attnbench.spec.results_csv import header_line, read_rows, row_line
 
 SCHEMA = "attnbench.run/1"
 RESULTS, SAMPLES, RUN, SUMMARY = "results.csv", "samples.jsonl", "run.json", "summary.md"
 
 Key = tuple[str | int | bool, ...]
+
+
+class _Samples(msgspec.Struct, kw_only=True):
+    """A line of samples.jsonl."""
+
+    key: list[str | int | bool]
+    round: int
+    samples_ms: list[float]
 
 
 class Journal:
@@ -42,13 +51,8 @@ class Journal:
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
-        lines = [
-            json.dumps({"key": list(key), "round": number, "samples_ms": values})
-            for key, rounds in samples.items()
-            for number, values in enumerate(rounds)
-        ]
         try:
-            _append(self.folder / SAMPLES, "".join(line + "\n" for line in lines))
+            _append(self.folder / SAMPLES, _sample_lines(samples))
             _append(self.folder / RESULTS, "".join(row_line(row) for row in rows))
         except OSError as error:
             raise UserError(
@@ -125,25 +129,29 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def read_samples(folder: Path) -> dict[Key, list[list[float]]]:
-    """Samples of each point by round; a torn last line is passed over.
+def read_samples(folder: Path) -> dict[Key, dict[int, list[float]]]:
+    """Samples of each point by round, in ms; a torn last line, left by a kill, is passed over.
 
     Raises:
-        UserError: a line before the last is no sample.
+        UserError: a line is no sample, or holds a time that is not over 0.
     """
-    samples: dict[Key, list[list[float]]] = {}
     path = folder / SAMPLES
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    samples: dict[Key, dict[int, list[float]]] = {}
+    decode = msgspec.json.Decoder(_Samples).decode
+    for number, line in enumerate(lines[:-1], start=1):
         try:
-            entry = json.loads(line)
-            samples.setdefault(tuple(entry["key"]), []).append(entry["samples_ms"])
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines):
-                break
-            raise UserError(f"{path}:{number}: not a line of samples") from None
+            found = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}:{number}: {error}") from None
+        if not found.samples_ms or min(found.samples_ms) <= 0:
+            raise UserError(f"{path}:{number}: samples_ms: every round has samples, all over 0")
+        samples.setdefault(tuple(found.key), {})[found.round] = found.samples_ms
     return samples
 
 
@@ -167,15 +175,16 @@ def _drop_torn_line(path: Path) -> None:
 
 def _keep_samples_of(keys: set[Key], path: Path) -> None:
     samples = read_samples(path.parent)
-    kept = {key: rounds for key, rounds in samples.items() if key in keys}
-    if kept.keys() == samples.keys() and path.exists() and path.read_bytes().endswith(b"\n"):
-        return
-    lines = [
+    kept = {key: list(rounds.values()) for key, rounds in samples.items() if key in keys}
+    write_atomically(path, _sample_lines(kept))
+
+
+def _sample_lines(samples: Mapping[Key, list[list[float]]]) -> str:
+    return "".join(
         json.dumps({"key": list(key), "round": number, "samples_ms": values}) + "\n"
-        for key, rounds in kept.items()
+        for key, rounds in samples.items()
         for number, values in enumerate(rounds)
-    ]
-    write_atomically(path, "".join(lines))
+    )
 
 
 def _append(path: Path, text: str) -> None:

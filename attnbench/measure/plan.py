@@ -90,7 +90,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """How the point is named to people: its variant, backend and shape."""
-        return f"{self.variant}/{self.backend} {shape_label(self.mode, self.shape)}"
+        return f"{self.variant}/{self.backend} {self.mode} {self.shape.label}"
 
     def implementation(self) -> tuple[Variant, Backend]:
         """The variant and the backend that the point names."""
@@ -108,22 +108,12 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """How the group is named to people."""
-        return shape_label(self.mode, self.shape)
+        return f"{self.mode} {self.shape.label}"
 
 
 def params_text(params: Params) -> str:
     """A variant's settings as the compact JSON of column `params`."""
     return msgspec.json.encode(dict(params), order="sorted").decode()
-
-
-def shape_label(mode: Mode, shape: AttentionShape) -> str:
-    """A mode and shape on one line: 'fwd fp32 B1 H2 N4096 D64 causal'."""
-    heads = f"H{shape.heads}" + (f"/{shape.kv_heads}" if shape.kv_heads != shape.heads else "")
-    length = f"N{shape.seq_kv}" if shape.seq_q in (1, shape.seq_kv) else (
-        f"N{shape.seq_q}x{shape.seq_kv}"
-    )  # fmt: skip
-    causal = " causal" if shape.causal else ""
-    return f"{mode} {shape.dtype} B{shape.batch} {heads} {length} D{shape.head_dim}{causal}"
 
 
 def preset_names() -> tuple[str, ...]:

@@ -1,11 +1,8 @@
 """A document as one JSON object, its schema first. No NaN or Infinity: null."""
 
 import json
-import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
+from attnbench.files import plain
 from attnbench.report.document import Document
 
 
@@ -15,16 +12,3 @@ def render(document: Document) -> str:
     if document.assumptions:
         whole["assumptions"] = list(document.assumptions)
     return json.dumps(plain(whole), indent=2, allow_nan=False) + "\n"
-
-
-def plain(value: Any) -> Any:
-    """`value` with mappings, sequences and paths as JSON has them; NaN as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, Path):
-        return str(value.absolute())
-    return value

@@ -2,12 +2,10 @@
 
 import enum
 import importlib
-import os
 import sys
-import tempfile
 from pathlib import Path
 
-from attnbench.errors import UserError
+from attnbench.files import write_atomically
 from attnbench.report.document import Document
 
 
@@ -20,10 +18,10 @@ class Format(enum.StrEnum):
     MARKDOWN = "markdown"
 
 
-def render(document: Document, fmt: Format, *, width: int | None = None) -> str:
+def render(document: Document, fmt: Format) -> str:
     """`document` as text that ends in a newline."""
     module = importlib.import_module(f"attnbench.report.as_{fmt.value}")
-    text = module.render(document, width) if fmt is Format.TABLE else module.render(document)
+    text = module.render(document)
     assert isinstance(text, str)
     return text
 
@@ -35,34 +33,12 @@ def emit(document: Document, fmt: Format, output: Path | None) -> None:
         UserError: `output` cannot be written; nothing is left half-written.
     """
     if output is not None:
-        write_atomically(output, render(document, fmt, width=120))
+        write_atomically(output, render(document, fmt))
         return
-    sys.stdout.write(render(document, fmt))
+    if fmt is Format.TABLE and sys.stdout.isatty():
+        from attnbench.report import as_terminal
+
+        sys.stdout.write(as_terminal.render(document))
+    else:
+        sys.stdout.write(render(document, fmt))
     sys.stdout.flush()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all: a temporary file, then a rename.
-
-    Raises:
-        UserError: the folder is missing or cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise UserError(f"{path}: {error.strerror}") from None
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -9,6 +9,9 @@ import dataclasses
 import enum
 from typing import Any
 
+from attnbench.spec.attention import AttentionShape
+from attnbench.spec.dtype import Dtype
+
 
 class Status(enum.StrEnum):
     """How a point ended."""
@@ -82,6 +85,20 @@ class ResultRow:
     def key(self) -> tuple[str | int | bool, ...]:
         """What makes the point itself: every identifying field but the device."""
         return tuple(getattr(self, name) for name in KEY_COLUMNS)
+
+    @property
+    def shape(self) -> AttentionShape:
+        """The attention problem that was run."""
+        return AttentionShape(
+            batch=self.batch, heads=self.heads, kv_heads=self.kv_heads, seq_q=self.seq_q,
+            seq_kv=self.seq_kv, head_dim=self.head_dim, causal=self.causal,
+            dtype=Dtype(self.dtype),
+        )  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        """How the point is named to people: 'naive/eager fwd fp32 B1 H8/2 N4096 D64 causal'."""
+        return f"{self.variant}/{self.backend} {self.mode} {self.shape.label}"
 
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(ResultRow))

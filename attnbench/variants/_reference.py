@@ -1,7 +1,8 @@
 """Float64 references: what a variant's mathematics gives, straightforwardly.
 
 Layout [batch, heads, seq, head_dim]; query head h reads KV head h // group. Rows are
-done a chunk at a time, so that long sequences need little memory.
+done a chunk at a time, and keys that no row of a chunk sees are left out, so that long
+sequences need little memory and a sparse pattern little time.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from attnbench.calc.patterns import Pattern
+from attnbench.calc.patterns import Full, Pattern
 
 _CHUNK_ELEMENTS = 1 << 23  # scores held at once: 64 MiB in float64
 
@@ -23,17 +24,14 @@ def pattern_reference(
     `rows` are the query rows wanted (all where None). A row that sees nothing is 0.
     Differentiable.
     """
-    keys = torch.arange(key.shape[2], device=key.device)
-    offset = key.shape[2] - query.shape[2]
+    scale = 1 / math.sqrt(query.shape[3])
 
-    def weigh(scores: Tensor, row: Tensor) -> Tensor:
-        seen = pattern.allows((row + offset)[:, None], keys[None, :])
-        scores = scores.masked_fill(~seen, -math.inf)
+    def weigh(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
+        scores = (scale * (q @ k.transpose(-1, -2))).masked_fill(~seen, -math.inf)
         empty = ~seen.any(-1, keepdim=True)
         return torch.softmax(scores.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
 
-    scale = 1 / math.sqrt(query.shape[3])
-    return _by_rows(query, key, value, rows, lambda q, k: scale * (q @ k), weigh)
+    return _by_rows(query.double(), key.double(), value, pattern, rows, weigh)
 
 
 def kernel_reference(
@@ -45,48 +43,44 @@ def kernel_reference(
     causal: bool,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """Attention with weights φ(q)·φ(k) over their sum, in float64.
+    """Attention with weights φ(q)·φ(k) over their sum, in float64: no sum is shared.
 
     `log_features` maps [..., head_dim] to log φ, [..., features].
     """
-    keys = torch.arange(key.shape[2], device=key.device)
-    offset = key.shape[2] - query.shape[2]
+    lq, lk = log_features(query.double()), log_features(key.double())
+    # Constants a row of q and a head of k cancel in the quotient.
+    fq = (lq - lq.amax(-1, keepdim=True).detach()).exp()
+    fk = (lk - lk.amax((-1, -2), keepdim=True).detach()).exp()
 
-    def multiply(q: Tensor, k: Tensor) -> Tensor:
-        lq, lk = log_features(q), log_features(k.transpose(-1, -2))
-        # Constants a row of q and a head of k cancel in the quotient.
-        lq = lq - lq.amax(-1, keepdim=True).detach()
-        lk = lk - lk.amax((-1, -2), keepdim=True).detach()
-        return lq.exp() @ lk.exp().transpose(-1, -2)
-
-    def weigh(scores: Tensor, row: Tensor) -> Tensor:
-        if causal:
-            scores = scores * (keys[None, :] <= (row + offset)[:, None])
+    def weigh(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
+        scores = (q @ k.transpose(-1, -2)) * seen
         total = scores.sum(-1, keepdim=True)
         return scores / total.masked_fill(total == 0, 1.0)
 
-    return _by_rows(query, key, value, rows, multiply, weigh)
+    return _by_rows(fq, fk, value, Full(causal=causal), rows, weigh)
 
 
 def _by_rows(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    pattern: Pattern,
     rows: Tensor | None,
-    multiply: Callable[[Tensor, Tensor], Tensor],
-    weigh: Callable[[Tensor, Tensor], Tensor],
+    weigh: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """weigh(multiply(Q, Kᵀ)) V, a chunk of query rows at a time, in float64."""
+    """weigh(Q, K, seen) V, a chunk of query rows at a time, over the keys that it sees."""
     batch, heads, seq_q, width = query.shape
     kv_heads, seq_kv = key.shape[1], key.shape[2]
+    keys = torch.arange(seq_kv, device=key.device)
     if rows is None:
         rows = torch.arange(seq_q, device=query.device)
-    k = key.double().transpose(-1, -2)[:, :, None]
-    v = value.double()[:, :, None]
+    k, v = key[:, :, None], value.double()[:, :, None]
     chunk = max(1, _CHUNK_ELEMENTS // (batch * heads * seq_kv))
     outputs = []
     for row in rows.split(chunk):
-        q = query[:, :, row].double().view(batch, kv_heads, heads // kv_heads, len(row), width)
-        out = weigh(multiply(q, k), row) @ v
+        seen = pattern.allows((row + (seq_kv - seq_q))[:, None], keys[None, :])
+        used = seen.any(0).nonzero().squeeze(-1)
+        q = query[:, :, row].view(batch, kv_heads, heads // kv_heads, len(row), width)
+        out = weigh(q, k[..., used, :], seen[:, used]) @ v[..., used, :]
         outputs.append(out.reshape(batch, heads, len(row), -1))
     return torch.cat(outputs, 2)

@@ -69,8 +69,16 @@ def parse_rows(text: str, *, label: str) -> list[ResultRow]:
 
 
 def _line(cells: Iterable[str]) -> str:
+    cells = list(cells)
+    # Python before 3.13 leaves a lone carriage return unquoted, and cannot read it back.
+    hidden_return = any("\r" in cell for cell in cells)
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(cells)
+    writer = csv.writer(
+        out,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if hidden_return else csv.QUOTE_MINIMAL,
+    )
+    writer.writerow(cells)
     return out.getvalue()
 
 

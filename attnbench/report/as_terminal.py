@@ -1,0 +1,36 @@
+"""A document as tables on a terminal, drawn by rich."""
+
+import io
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from attnbench.report.as_table import remarks
+from attnbench.report.document import Document, Table, shown
+
+
+def render(document: Document) -> str:
+    """The tables, notes and assumptions, as wide as the terminal; NO_COLOR is kept to."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, highlight=False)
+    for table in document.tables:
+        console.print(draw(table))
+    for remark in remarks(document):
+        console.print(Text(remark))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def draw(table: Table) -> RichTable:
+    """`table` as rich draws it."""
+    drawn = RichTable(
+        title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
+    )
+    for column in table.columns:
+        drawn.add_column(
+            Text(column.heading), justify="right" if column.right else "left", no_wrap=column.right
+        )
+    for row in table.rows:
+        drawn.add_row(*(Text(shown(c, v)) for c, v in zip(table.columns, row, strict=True)))
+    return drawn
