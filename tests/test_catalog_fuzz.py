@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnbench.calc.kv_cache import Rules, Semantics, kv_cache_bytes, per_gpu_bytes
+from attnbench import profiles
 from attnbench.calc.params import count
 from attnbench.catalog.adapters import from_config
 from attnbench.catalog.config_json import parse_json
@@ -16,10 +17,11 @@ from attnbench.errors import UserError
 
 T = TypeVar("T")
 GOLDEN = Path(__file__).parent / "golden"
+CORPORA = Path(next(iter(profiles.__path__))) / "corpora"
 CONFIGS: list[dict[str, Any]] = [
     entry["config"]
-    for name in ("model_corpus.json", "transformers_models.json")
-    for entry in json.loads((GOLDEN / name).read_text()).values()
+    for path in (CORPORA / "models.json", GOLDEN / "transformers_models.json")
+    for entry in json.loads(path.read_text()).values()
 ]
 KEYS = sorted({key for fields in CONFIGS for key in fields})
 ODD = st.one_of(

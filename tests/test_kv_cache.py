@@ -219,3 +219,25 @@ def test_a_fresh_process_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert ran.returncode == 0
+
+
+def test_longcat_keeps_two_latents_a_layer() -> None:
+    from attnbench.calc.params import count
+    from attnbench.catalog.adapters import from_config
+
+    fields = {
+        "model_type": "longcat_flash", "vocab_size": 131072, "hidden_size": 6144,
+        "num_layers": 28, "num_attention_heads": 64, "ffn_hidden_size": 12288,
+        "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64, "v_head_dim": 128, "moe_topk": 12, "n_routed_experts": 512,
+        "zero_expert_num": 256, "expert_ffn_hidden_size": 2048,
+    }  # fmt: skip
+    spec = from_config(fields, label="longcat", name="longcat")
+    assert spec.num_layers == 28
+    held = kv_cache_bytes(spec, seq_len=1000, batch=1, rules=Rules()).total
+    assert held == 28 * 2 * 576 * 2 * 1000
+    # "560B parameters, 18.6B to 31.3B activated, 27B on average": arXiv:2509.01322,
+    # whose activated counts leave the embeddings out.
+    counted = count(spec)
+    assert round(counted.total / 1e9) in (560, 561)
+    assert 26e9 < counted.active - 2 * 131072 * 6144 < 28.5e9

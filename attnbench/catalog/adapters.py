@@ -50,8 +50,13 @@ def family(model_type: str) -> ModuleType | None:
 
 def module_of(folder: Path, model_type: str) -> str | None:
     """The name of the module in `folder` whose `MODEL_TYPES` hold `model_type`, or None."""
-    found = (stem for stem, types in _listed(folder) if model_type in types)
-    return next(found, None)
+    own = folder / f"{model_type}.py"
+    if model_type.isidentifier() and own.is_file():  # most often the file has the type's name
+        found = _TYPES.search(own.read_bytes())
+        if found is not None and model_type.encode() in _WORD.findall(found[1]):
+            return model_type
+    listed = (stem for stem, types in _listed(folder) if model_type in types)
+    return next(listed, None)
 
 
 def model_types() -> tuple[str, ...]:

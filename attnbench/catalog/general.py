@@ -27,6 +27,7 @@ _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 _NOT_PLAIN = (
     "mamba", "ssm", "rwkv", "linear_attn", "linear_num", "conv_kernel", "lru_width",
     "hybrid_override", "is_encoder_decoder", "encoder_layers", "state_size", "kv_shared",
+    "compress_ratio", "compress_rate", "per_layer_config",
 )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def build(c: Fields) -> ModelSpec:
 def _warning(c: Fields) -> str:
     kind = c.text("model_type")
     what = f"model_type {kind!r} is unknown" if kind else "no model_type is given"
-    return f"{what}: computed by the general rule from its fields; parameters may be off"
+    return f"{what}: computed by the general rule from its fields; parameters and cache may be off"
 
 
 def _nested(c: Fields, child: Fields, key: str) -> ModelSpec:
