@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attnbench.calc.kv_cache import Rules, Semantics, kv_cache_bytes, per_gpu_bytes
 from attnbench import profiles
+from attnbench.calc.kv_cache import Rules, Semantics, kv_cache_bytes, per_gpu_bytes
 from attnbench.calc.params import count
 from attnbench.catalog.adapters import from_config
 from attnbench.catalog.config_json import parse_json

@@ -1,4 +1,4 @@
-"""The catalog against published models: golden/model_corpus.json and transformers_models.json.
+"""The catalog against published models: corpora/models.json, golden/transformers_models.json.
 
 The first holds 104 published configurations with parameters counted and cache bytes
 measured on the real transformers 5.23 models at full size; the second the classes'
@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from attnbench import profiles
 from attnbench.calc.kv_cache import Rules, Semantics, kv_cache_bytes
 from attnbench.calc.params import count
 from attnbench.catalog.adapters import from_config
 from attnbench.spec.model import ModelSpec
 
 GOLDEN = Path(__file__).parent / "golden"
-CORPUS: dict[str, Any] = json.loads((GOLDEN / "model_corpus.json").read_text())
+CORPORA = Path(next(iter(profiles.__path__))) / "corpora"
+CORPUS: dict[str, Any] = json.loads((CORPORA / "models.json").read_text())
 CLASSES: dict[str, Any] = json.loads((GOLDEN / "transformers_models.json").read_text())
 PUBLISHED: dict[str, Any] = json.loads((GOLDEN / "published_models.json").read_text())
 IDEAL, TRANSFORMERS = Rules(), Rules(semantics=Semantics.TRANSFORMERS)

@@ -1,0 +1,1 @@
+"""Checks attnbench against corpora of what others measured: engines' logs, real models."""
