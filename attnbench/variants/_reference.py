@@ -24,14 +24,18 @@ def pattern_reference(
     `rows` are the query rows wanted (all where None). A row that sees nothing is 0.
     Differentiable.
     """
-    scale = 1 / math.sqrt(query.shape[3])
+    scaled = query.double() / math.sqrt(query.shape[3])
 
     def weigh(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
-        scores = (scale * (q @ k.transpose(-1, -2))).masked_fill(~seen, -math.inf)
+        scores = q @ k.transpose(-1, -2)
+        if not seen.all():
+            scores = scores.masked_fill(~seen, -math.inf)
         empty = ~seen.any(-1, keepdim=True)
+        if not empty.any():
+            return torch.softmax(scores, -1)
         return torch.softmax(scores.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
 
-    return _by_rows(query.double(), key.double(), value, pattern, rows, weigh)
+    return _by_rows(scaled, key.double(), value, pattern, rows, weigh)
 
 
 def kernel_reference(
@@ -79,8 +83,12 @@ def _by_rows(
     outputs = []
     for row in rows.split(chunk):
         seen = pattern.allows((row + (seq_kv - seq_q))[:, None], keys[None, :])
-        used = seen.any(0).nonzero().squeeze(-1)
         q = query[:, :, row].view(batch, kv_heads, heads // kv_heads, len(row), width)
-        out = weigh(q, k[..., used, :], seen[:, used]) @ v[..., used, :]
+        used = seen.any(0)
+        if used.all():
+            out = weigh(q, k, seen) @ v
+        else:
+            some = used.nonzero().squeeze(-1)
+            out = weigh(q, k[..., some, :], seen[:, some]) @ v[..., some, :]
         outputs.append(out.reshape(batch, heads, len(row), -1))
     return torch.cat(outputs, 2)
