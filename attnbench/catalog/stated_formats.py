@@ -31,7 +31,7 @@ def weight_format(words: str | None, model: str) -> Dtype | str | None:
     Raises:
         Unstated: quantised, but how is not said.
     """
-    said = (words or "").lower()
+    said = (words or "").lower().removeprefix("torch.")
     named = f"{said} {model.lower()}"
     tokens = set(re.findall(r"[a-z0-9_]+", named.replace("-", " ").replace("_", " "))) | set(
         re.findall(r"[a-z0-9_]+", named)

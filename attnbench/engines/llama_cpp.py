@@ -72,7 +72,7 @@ def caches(
     found: dict[tuple[str, int], tuple[int, float]] = {}
     for mixer, indices in layers:
         if isinstance(mixer, Recurrent):
-            key, size = ("recurrent", sequences), _state_bytes(mixer) * sequences
+            key, size = ("recurrent", sequences), float(_state_bytes(mixer) * sequences)
         elif isinstance(mixer, Latent | Attention):
             windowed = isinstance(mixer, Sliding | Chunked) and not full_windows
             count = (

@@ -1,0 +1,164 @@
+"""Reads the start-up log of vLLM, SGLang or llama.cpp as a stream, however long.
+
+Only lines that hold one of a few phrases are looked at; the rest is skipped by substring
+search, a block at a time, so memory does not grow with the log.
+"""
+
+import codecs
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from attnbench.catalog.log_patterns import ANSI, PHRASES, Facts, facts_of
+from attnbench.errors import UserError
+
+_BLOCK = 1 << 20
+_LONGEST_LINE = 1 << 16
+_MOST_SERVERS = 64
+_MOST_VALUES = 256
+_PID = re.compile(r"\bpid=(\d{1,9})")
+_BOMS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+class Server(msgspec.Struct, kw_only=True):
+    """What one server in a log said: each figure, in the order it was printed."""
+
+    engine: str
+    line: int
+    facts: dict[str, list[str | float]] = {}
+    notes: list[str] = []
+
+    def first(self, key: str) -> str | float | None:
+        """The first value of `key`, or None."""
+        values = self.facts.get(key)
+        return values[0] if values else None
+
+    def number(self, key: str) -> float | None:
+        """The first value of `key` as a number, or None."""
+        value = self.first(key)
+        return value if isinstance(value, float) else None
+
+    def numbers(self, key: str) -> list[float]:
+        """Every value of `key` that is a number."""
+        return [value for value in self.facts.get(key, []) if isinstance(value, float)]
+
+    def text(self, key: str) -> str | None:
+        """The first value of `key` as text, or None."""
+        value = self.first(key)
+        return value if isinstance(value, str) else None
+
+
+class ReadLog(msgspec.Struct, kw_only=True):
+    """A log's servers, and what of it could not be read."""
+
+    servers: list[Server] = []
+    bytes_read: int = 0
+    notes: list[str] = []
+
+
+def read_log(path: str) -> ReadLog:
+    """The servers in the log at `path`, or on standard input where it is `-`.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    try:
+        if path == "-":
+            return _read(sys.stdin.buffer)
+        if Path(path).is_dir():
+            raise UserError(f"{path}: is a folder, not a log")
+        with open(path, "rb") as file:
+            return _read(file)
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: {problem}") from None
+
+
+def _read(file: BinaryIO) -> ReadLog:
+    log = ReadLog(servers=[], notes=[])
+    owners: dict[str, Server] = {}
+    binary = False
+    for number, line in _lines(file, log):
+        binary = binary or "\0" in line
+        for facts in facts_of(ANSI.sub("", line)):
+            _keep(log, owners, facts, number, line)
+    if binary:
+        log.notes.append("the log holds bytes that are no text; lines around them were read")
+    if len(log.servers) >= _MOST_SERVERS:
+        log.notes.append(f"only the first {_MOST_SERVERS} servers were read")
+    return log
+
+
+def _keep(log: ReadLog, owners: dict[str, Server], facts: Facts, number: int, line: str) -> None:
+    """Add `facts` to the server that the line is of: its process's, else the newest."""
+    found = _PID.search(line)
+    pid = found[1] if found else ""
+    server = owners.get(pid) if pid else None
+    same = [known for known in log.servers if known.engine == facts.engine]
+    if server is None or server.engine != facts.engine:
+        server = same[-1] if same else None
+    restarted = server is not None and facts.starts and server.facts.keys() & facts.once
+    if server is None or restarted:
+        if len(log.servers) >= _MOST_SERVERS:
+            return
+        server = Server(engine=facts.engine, line=number, facts={}, notes=[])
+        log.servers.append(server)
+        same.append(server)
+    if pid:
+        owners.setdefault(pid, server) if not restarted else owners.update({pid: server})
+    if server is not same[-1] and not server.notes:
+        server.notes.append("its lines stand between those of another server")
+    for key, value in facts.values.items():
+        values = server.facts.setdefault(key, [])
+        if len(values) < _MOST_VALUES:
+            values.append(value)
+
+
+def _lines(file: BinaryIO, log: ReadLog) -> Iterator[tuple[int, str]]:
+    """Lines that hold one of the phrases, with their numbers."""
+    rest, before = b"", 0
+    decoder: codecs.IncrementalDecoder | None = None
+    first = True
+    while True:
+        block = file.read(_BLOCK)
+        log.bytes_read += len(block)
+        if first:
+            wide = next((name for bom, name in _BOMS if block.startswith(bom)), None)
+            decoder = codecs.getincrementaldecoder(wide)("replace") if wide else None
+            first = False
+        ended = not block
+        if decoder is not None:
+            block = decoder.decode(block, final=ended).encode("utf-8", "replace")
+        text = rest + block
+        if not text:
+            return
+        cut = len(text) if ended else text.rfind(b"\n") + 1
+        if cut == 0 and len(text) > _LONGEST_LINE:
+            cut = len(text) - _LONGEST_LINE // 2  # one endless line: a piece at a time
+        yield from _hits(text[:cut], before)
+        before += text.count(b"\n", 0, cut)
+        rest = text[cut:]
+        if ended:
+            return
+
+
+def _hits(text: bytes, before: int) -> Iterator[tuple[int, str]]:
+    starts: set[int] = set()
+    for phrase in PHRASES:
+        at = text.find(phrase)
+        while at >= 0:
+            start = text.rfind(b"\n", 0, at) + 1
+            starts.add(max(start, at - _LONGEST_LINE // 2))
+            at = text.find(b"\n", at)
+            at = text.find(phrase, at) if at >= 0 else -1
+    number, counted = before + 1, 0
+    for start in sorted(starts):
+        number += text.count(b"\n", counted, start)
+        counted = start
+        end = text.find(b"\n", start)
+        end = len(text) if end < 0 else end
+        yield number, text[start : min(end, start + _LONGEST_LINE)].decode("utf-8", "replace")

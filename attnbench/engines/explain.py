@@ -1,0 +1,296 @@
+"""Explains a start-up log: rebuilds each figure, names the term that differs, warns."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from attnbench.calc.engine_pages import StateMode, blocks_needed
+from attnbench.catalog.engine_log import Server
+from attnbench.catalog.engine_rows import LogRow, Reported
+from attnbench.engines import llama_cpp, vllm
+from attnbench.engines.launch import Launch, pool
+from attnbench.engines.rebuild import Rebuilt, rebuild
+from attnbench.errors import UserError
+from attnbench.spec.dtype import Dtype
+from attnbench.units import GIB, MIB
+
+_NEAR = 0.003
+_WEIGHTS_NEAR = 0.02
+_PINNED_SHARE = 1 / 3
+_PRINTED = ("weights_gib", "kv_cache_gib", "gpu_blocks", "kv_tokens", "max_concurrency")
+_MEGABYTE_ROUNDING = 0.01
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A printed figure beside the rebuilt one. `term` says what differs, or what is missing."""
+
+    name: str
+    printed: float
+    rebuilt: float | None = None
+    relative_error: float | None = None
+    agrees: bool | None = None
+    term: str | None = None
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of a log: what it was given, its figures, and what is easily misread."""
+
+    engine: str
+    version: str | None
+    model: str | None
+    line: int
+    inputs: dict[str, str | float | None]
+    figures: tuple[Figure, ...]
+    warnings: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def explain(server: Server) -> Explained:
+    """Every figure of `server` rebuilt from what the log says it was given."""
+    if server.engine == "llama.cpp":
+        return _llama(server)
+    row = _row(server)
+    missing: list[str] = [] if row.model else ["the log names no model"]
+    rebuilt = None
+    try:
+        rebuilt = rebuild(row)
+        missing += [why for why in rebuilt.why if row.model]
+    except UserError as error:
+        missing.append(str(error))
+    figures = tuple(_figures(row, rebuilt))
+    return Explained(
+        engine=server.engine,
+        version=server.text("version"),
+        model=row.model or None,
+        line=server.line,
+        inputs=_inputs(row),
+        figures=figures,
+        warnings=tuple(_warnings(server, row, rebuilt)),
+        missing=tuple(dict.fromkeys(missing)),
+    )
+
+
+def _count(server: Server, key: str) -> int | None:
+    value = server.number(key)
+    return None if value is None else int(value)
+
+
+def _ranks(server: Server, key: str) -> int:
+    return min(max(_count(server, key) or 1, 1), 1 << 16)
+
+
+def _row(server: Server) -> LogRow:
+    dtype, packed = server.text("dtype") or "auto", server.text("quantization")
+    length = _count(server, "concurrency_for_tokens") or _count(server, "max_model_len")
+    kv = server.numbers("kv_cache_gib")
+    both = server.number("k_gib"), server.number("v_gib")
+    if both[0] is not None and both[1] is not None:
+        kv = [both[0] + both[1]]
+    speculative = _count(server, "speculative")
+    return LogRow(
+        id="log",
+        model=server.text("model") or "",
+        engine=server.engine,
+        engine_version=server.text("version"),
+        gpu_total_gib=server.number("gpu_total_gib"),
+        tp=_ranks(server, "tp"),
+        pp=_ranks(server, "pp"),
+        dcp=_ranks(server, "dcp"),
+        weight_dtype=dtype + (f" / quantization={packed}" if packed else ""),
+        kv_dtype=server.text("kv_dtype"),
+        gpu_memory_utilization=server.number("utilization"),
+        max_model_len=length,
+        max_num_batched_tokens=_count(server, "max_num_batched_tokens"),
+        max_num_seqs=_count(server, "max_num_seqs"),
+        num_speculative_tokens=speculative,
+        enforce_eager=server.text("enforce_eager"),
+        reported=Reported(
+            weights_gib=server.number("weights_gib"),
+            kv_cache_gib=min(kv) if kv else None,
+            kv_cache_gib_all_ranks=tuple(kv) if len(kv) > 1 else (),
+            gpu_blocks=_count(server, "gpu_blocks"),
+            block_size=_count(server, "block_size"),
+            kv_tokens=_count(server, "kv_tokens") or _count(server, "max_total_tokens"),
+            max_concurrency=server.number("max_concurrency"),
+            concurrency_for_tokens=length,
+            activation_peak_gib=server.number("activation_peak_gib"),
+            non_torch_gib=server.number("non_torch_gib"),
+            cudagraph_gib=server.number("cudagraph_gib"),
+        ),
+    )
+
+
+def _inputs(row: LogRow) -> dict[str, str | float | None]:
+    return {
+        "tp": row.tp,
+        "pp": row.pp,
+        "dcp": row.dcp,
+        "weights": row.weight_dtype,
+        "kv_dtype": row.kv_dtype,
+        "gpu_total_gib": row.gpu_total_gib,
+        "utilization": row.utilization,
+        "max_model_len": row.max_model_len,
+        "max_num_batched_tokens": row.max_num_batched_tokens,
+        "max_num_seqs": row.max_num_seqs,
+        "speculative_tokens": row.num_speculative_tokens,
+    }
+
+
+def _figures(row: LogRow, rebuilt: Rebuilt | None) -> Iterator[Figure]:
+    for name in _PRINTED:
+        printed = getattr(row.reported, name)
+        if printed is None:
+            continue
+        made = rebuilt.predicted.get(name) if rebuilt is not None else None
+        if made is None or rebuilt is None:
+            yield Figure(name=name, printed=printed, term="not rebuilt: an input is missing")
+            continue
+        error = made / printed - 1 if printed else None
+        low, high = rebuilt.low.get(name, made), rebuilt.high.get(name, made)
+        rounding = 0.005 if name == "max_concurrency" else 0
+        limit = _WEIGHTS_NEAR if name == "weights_gib" else _NEAR
+        near = error is not None and abs(error) <= limit and name != "kv_cache_gib"
+        agrees = near or low - rounding <= printed <= high + rounding
+        yield Figure(
+            name=name,
+            printed=printed,
+            rebuilt=made,
+            relative_error=None if error is None else round(error, 6),
+            agrees=agrees,
+            term=None if agrees else _term(name, printed, row, rebuilt),
+        )
+    for name, bands in (("activation_peak_gib", "activation"), ("non_torch_gib", "non_torch")):
+        printed = getattr(row.reported, name)
+        if printed is not None and rebuilt is not None and rebuilt.budget is not None:
+            band = getattr(rebuilt.budget, bands)
+            yield Figure(
+                name=name,
+                printed=printed,
+                rebuilt=round(band.middle / GIB, 3),
+                agrees=None,
+                term=f"stated band {band.low / GIB:.2f} to {band.high / GIB:.2f} GiB",
+            )
+
+
+def _term(name: str, printed: float, row: LogRow, rebuilt: Rebuilt) -> str:
+    """What would have to be otherwise for the printed figure to follow."""
+    if name == "weights_gib":
+        return "weights: another format, a module not counted, or padding of a kernel"
+    if name == "kv_cache_gib":
+        if rebuilt.budget is None:
+            return "the budget"
+        gap = (rebuilt.budget.cache.middle / GIB) - printed
+        side = "more" if gap > 0 else "less"
+        return f"activation peak, outside torch or other processes: {abs(gap):.2f} GiB {side}"
+    launch, gib = rebuilt.launch, row.reported.kv_cache_gib
+    if launch is None or gib is None or row.engine != "vllm":
+        return "bytes a token: cache dtype, layers or KV heads"
+    for words, other in _others(launch):
+        made = pool(other, int(gib * GIB))
+        value = {
+            "gpu_blocks": made.blocks,
+            "kv_tokens": made.tokens,
+            "max_concurrency": made.concurrency,
+        }[name]
+        if value and abs(value / printed - 1) <= _NEAR:
+            return words
+    return "another rank's smaller cache decides, or an option that the log does not show"
+
+
+def _others(launch: Launch) -> Iterator[tuple[str, Launch]]:
+    def changed(**values: object) -> Launch:
+        return msgspec.structs.replace(launch, **values)
+
+    narrow = Dtype.BF16 if launch.kv.bits == 8 else Dtype.FP8_E4M3
+    yield f"the cache is in {narrow}", changed(kv=narrow)
+    drafts = 0 if launch.drafts else 1
+    yield f"{'no' if launch.drafts else 'one'} draft layer has a cache", changed(drafts=drafts)
+    for mode in StateMode:
+        if mode is not launch.load.mode:
+            yield f"prefix caching: states in mode {mode}", changed(state_mode=mode)
+    yield "KV heads are not divided", changed(tp=1)
+
+
+def _warnings(server: Server, row: LogRow, rebuilt: Rebuilt | None) -> Iterator[str]:
+    yield from server.notes
+    if row.engine == "vllm" and row.reported.kv_tokens is not None:
+        version = vllm.version_of(server.text("version"))
+        known = f"vLLM {server.text('version')}" if version else "this version (unknown, as newest)"
+        meaning = vllm.MEANING[vllm.policy(version).tokens_line]
+        yield f'"GPU KV cache size" of {known} is {meaning}.'
+    if server.text("unit") == "GB" or row.engine == "sglang":
+        yield 'Sizes printed as "GB" are GiB (2^30 bytes).'
+    quantised = "quantization=" in (row.weight_dtype or "") or "fp8" in row.model.lower()
+    if quantised and (row.kv_dtype or "auto") == "auto":
+        yield "Quantised weights do not make the cache fp8: kv_cache_dtype auto is the model's own."
+    ranks = row.reported.kv_cache_gib_all_ranks
+    if ranks and max(ranks) != min(ranks):
+        yield (f"Ranks have {min(ranks):g} to {max(ranks):g} GiB for the cache: the least decides.")
+    padding = _count(server, "padding_layers")
+    if rebuilt is None or rebuilt.pool is None:
+        if padding:
+            yield f"{padding} padding layers are allocated and hold nothing."
+        return
+    planned = rebuilt.pool.plan
+    if planned.padding:
+        yield f"{planned.padding} padding layers are allocated and hold nothing."
+    if len(planned.groups) > 1:
+        yield (
+            f"The layers stand in {len(planned.groups)} groups, which draw on one pool: "
+            "tokens are not blocks times block size."
+        )
+    least = blocks_needed(planned, 1, rebuilt.launch.load) if rebuilt.launch else 0
+    if rebuilt.pool.blocks and least / rebuilt.pool.blocks >= _PINNED_SHARE:
+        yield (
+            f"A prompt of one token pins {least} of {rebuilt.pool.blocks} blocks: "
+            f"a block holds {planned.block:,} tokens."
+        )
+
+
+def _llama(server: Server) -> Explained:
+    figures = tuple(_llama_figures(server))
+    missing = [] if figures else ["no cache of llama.cpp is in the log"]
+    return Explained(
+        engine=server.engine,
+        version=server.text("version"),
+        model=server.text("model"),
+        line=server.line,
+        inputs={
+            key: server.number(key)
+            for key in ("n_ctx", "n_ubatch", "n_seq_max", "n_layer", "n_embd_k_gqa", "n_embd_v_gqa")
+        },
+        figures=figures,
+        warnings=tuple(server.notes),
+        missing=tuple(missing),
+    )
+
+
+def _llama_figures(server: Server) -> Iterator[Figure]:
+    """Each cache: cells · streams · layers · (width of keys and of values · their bytes)."""
+    widths = server.number("n_embd_k_gqa"), server.number("n_embd_v_gqa")
+    types = server.facts.get("k_type", []), server.facts.get("v_type", [])
+    sizes = server.numbers("cache_mib")
+    columns = [server.numbers(key) for key in ("cells", "cache_layers")]
+    separate = server.numbers("streams")
+    for at, printed in enumerate(sizes):
+        if widths[0] is None or widths[1] is None or any(at >= len(c) for c in columns):
+            yield Figure(name="cache_mib", printed=printed, term="not rebuilt: widths not printed")
+            continue
+        cells, layers = (column[at] for column in columns)
+        streams = separate[at] if at < len(separate) else 1.0
+        bytes_of = [
+            llama_cpp.CACHE_BYTES.get(str(kind[at]) if at < len(kind) else "f16", 2.0)
+            for kind in types
+        ]
+        token = widths[0] * bytes_of[0] + widths[1] * bytes_of[1]
+        made = cells * streams * layers * token / MIB
+        error = made / printed - 1 if printed else None
+        agrees = abs(made - printed) <= max(_MEGABYTE_ROUNDING, printed * _NEAR)
+        yield Figure(
+            name="cache_mib",
+            printed=printed,
+            rebuilt=round(made, 2),
+            relative_error=None if error is None else round(error, 6),
+            agrees=agrees,
+            term=None if agrees else "sequences with caches of their own, or widths by layer",
+        )
