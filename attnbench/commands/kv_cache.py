@@ -9,6 +9,7 @@ from attnbench.calc import kv_answer
 from attnbench.calc.kv_cache import ConvWidth, Rules, Semantics, Window
 from attnbench.catalog import load_model
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.errors import UserError
 from attnbench.report.emit import Format
 from attnbench.report.kv_cache import document
 from attnbench.spec.dtype import parse_dtype
@@ -28,7 +29,10 @@ def kv_cache(
     seq_len: Annotated[str, typer.Option(help="Tokens a sequence: 4096, 4k, 1m.")] = "4096",
     batch: Annotated[str, typer.Option(help="Sequences.")] = "1",
     kv_dtype: Annotated[str, typer.Option(help="Dtype of keys and values.")] = "bf16",
-    semantics: Annotated[Semantics, typer.Option(help="Whose bytes.")] = Semantics.IDEAL,
+    semantics: Annotated[
+        str,
+        typer.Option(help="Whose bytes: ideal, transformers, vllm[@VERSION], sglang, llama.cpp."),
+    ] = "ideal",
     tp: Annotated[int, typer.Option(min=1, max=65536, help="Tensor-parallel GPUs.")] = 1,
     pp: Annotated[int, typer.Option(min=1, max=65536, help="Pipeline stages.")] = 1,
     encoder_len: Annotated[str | None, typer.Option(help="Encoder's tokens.")] = None,
@@ -45,21 +49,58 @@ def kv_cache(
         Window | None, typer.Option(help="Tokens that a layer with a window of w holds.")
     ] = None,
     mla: Annotated[_Mla, typer.Option(help="What an MLA layer holds.")] = _Mla.LATENT,
+    page_size: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Tokens of an engine's page.")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        str | None, typer.Option(help="Tokens of an engine's step; its default unless said.")
+    ] = None,
+    dcp: Annotated[int, typer.Option(min=1, max=65536, help="vLLM: ranks that share tokens.")] = 1,
+    speculative_tokens: Annotated[
+        int, typer.Option(min=0, max=1024, help="vLLM: tokens drafted a step.")
+    ] = 0,
+    draft_layers: Annotated[
+        int, typer.Option(min=0, max=1024, help="vLLM: layers of an MTP module or a drafter.")
+    ] = 0,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
     """Bytes of key-value cache and recurrent state that a model's sequences hold."""
+    known = {str(kind): kind for kind in Semantics}
     rules = Rules(
         dtype=parse_dtype(kv_dtype, what="--kv-dtype"),
-        semantics=semantics,
+        semantics=known.get(semantics, Semantics.IDEAL),
         state_dtype=None if state_dtype == "auto" else parse_dtype(state_dtype),
         window=window,
         conv=conv_width,
         decompressed=mla is _Mla.DECOMPRESSED,
     )
+    spec = load_model(model)
+    step = None
+    if max_num_batched_tokens is not None:
+        step = parse_length(max_num_batched_tokens, what="--max-num-batched-tokens")
+    ask = None
+    if semantics not in known:
+        from attnbench.engines import cache_answer
+
+        engine, version = cache_answer.parse_engine(semantics, tuple(known))
+        ask = cache_answer.Ask(
+            engine=engine,
+            version=version,
+            page_size=page_size,
+            max_num_batched_tokens=step,
+            dcp=dcp,
+            speculative=speculative_tokens,
+            drafts=draft_layers,
+        )
+    elif page_size or step or dcp > 1 or speculative_tokens or draft_layers:
+        raise UserError(
+            f"--semantics {semantics} has no pages, steps or drafts",
+            hint="Say --semantics vllm, sglang or llama.cpp.",
+        )
     answer = kv_answer.answer(
-        load_model(model),
+        spec,
         seq_len=parse_length(seq_len, what="--seq-len"),
         batch=parse_length(batch, what="--batch"),
         rules=rules,
@@ -70,4 +111,6 @@ def kv_cache(
         else parse_length(encoder_len, what="--encoder-len"),
         kv_heads=kv_heads,
     )
+    if ask is not None:
+        answer = cache_answer.answer(answer, spec, ask)
     write(document(answer), fmt, json, output)

@@ -10,6 +10,7 @@ from attnbench.calc.activations import Recompute
 from attnbench.calc.memory_answer import refusal
 from attnbench.calc.training import Optimizer
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.errors import UserError
 from attnbench.report.emit import Format
 from attnbench.report.memory import document
 from attnbench.units import parse_bytes, parse_length
@@ -44,7 +45,16 @@ def memory(
     ep: Annotated[int, typer.Option(min=1, max=65536, help="Ranks that experts go to.")] = 1,
     dp: Annotated[int, typer.Option(min=1, max=65536, help="Replicas.")] = 1,
     gpu: Annotated[str | None, typer.Option(help="Does it fit this GPU? Exit 1 if not.")] = None,
-    utilization: Annotated[float, typer.Option(help="Share of its memory to use.")] = 0.9,
+    utilization: Annotated[
+        float | None, typer.Option(help="Share of its memory to use; 0.9, or the engine's own.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="vllm[@VERSION]: its budget, pool and log line on --gpu.")
+    ] = None,
+    solve: Annotated[
+        str | None,
+        typer.Option(help="With --engine: max-context, max-users, utilization or gpus."),
+    ] = None,
     overhead: Annotated[
         str | None, typer.Option(help="A GPU's bytes beyond tensors, instead of the assumption.")
     ] = None,
@@ -89,7 +99,7 @@ def memory(
         ep=ep,
         dp=dp,
         gpu=gpu,
-        utilization=utilization,
+        utilization=0.9 if utilization is None else utilization,
         overhead_bytes=None if overhead is None else parse_bytes(overhead, what="--overhead"),
         max_num_seqs=_length(max_num_seqs, "--max-num-seqs"),
         max_num_batched_tokens=_length(max_num_batched_tokens, "--max-num-batched-tokens"),
@@ -102,6 +112,15 @@ def memory(
         lora_rank=lora_rank,
         lora_targets=None if lora_targets is None else lora_targets.split(","),
     )
+    if engine is not None:
+        from attnbench.commands import _engine_memory
+
+        made = _engine_memory.answer(found, engine, utilization, solve)
+        write(_engine_memory.with_engine(document(found), made), fmt, json, output)
+        _engine_memory.refuse(made)
+        return
+    if solve is not None:
+        raise UserError("--solve needs --engine vllm and --gpu")
     write(document(found), fmt, json, output)
     problem = refusal(found)
     if problem is not None:

@@ -8,16 +8,18 @@ from attnbench.calc.engine_budget import Band, Budget
 from attnbench.calc.engine_kinds import Placed, placed
 from attnbench.calc.quantization import Scheme
 from attnbench.catalog import load_model
-from attnbench.catalog.engine_rows import LogRow, placed_layers, state_dtype
+from attnbench.catalog.engine_rows import LogRow, placed_layers
+from attnbench.catalog.engine_rows import state_dtype as row_state_dtype
 from attnbench.catalog.loose_names import gpus_for, profile_for
 from attnbench.catalog.quantization_config import own_dtype
 from attnbench.catalog.stated_formats import Unstated, kv_format, stated_scheme
 from attnbench.engines import sglang, vllm
+from attnbench.engines.cache_answer import state_dtype
 from attnbench.engines.launch import Launch, Pool, budget_of, bytes_per_token, pool, weights_of
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.hardware import HardwareSpec
-from attnbench.spec.model import ModelSpec, Recurrent
+from attnbench.spec.model import ModelSpec
 from attnbench.units import GIB
 
 _ROUNDING_GIB = 0.005
@@ -129,7 +131,7 @@ def _launch(
     gpus: tuple[HardwareSpec, ...],
 ) -> Launch:
     own = own_dtype(model) if model is not None else Dtype.BF16
-    states = Dtype.FP32 if model is not None and _wide_states(model) else own
+    states = state_dtype(model) if model is not None else own
     words = f"{row.weight_dtype or ''} {row.model}"
     target = gpus[0].target if gpus else None
     packed = scheme is not None and "mxfp4" in scheme.name
@@ -141,7 +143,7 @@ def _launch(
         dcp=row.dcp,
         kv=kv_format(row.kv_dtype, own, words),
         model_dtype=own,
-        state_dtype=state_dtype(row.layers) if row.layers else states,
+        state_dtype=row_state_dtype(row.layers) if row.layers else states,
         max_model_len=row.max_model_len or row.reported.concurrency_for_tokens,
         max_num_batched_tokens=row.max_num_batched_tokens,
         max_num_seqs=row.max_num_seqs,
@@ -154,17 +156,6 @@ def _launch(
     )
     total = _total(row, launch, model, scheme, gpus)
     return msgspec.structs.replace(launch, gpu_total=total)
-
-
-def _wide_states(model: ModelSpec) -> bool:
-    """Whether the engine keeps recurrent states in fp32, which the configuration says."""
-    return any(
-        state.engine_fp32
-        for layer in model.layers
-        for mixer in layer.mixers
-        if isinstance(mixer, Recurrent)
-        for state in mixer.states
-    )
 
 
 def _total(

@@ -58,7 +58,10 @@ def _totals(answer: KvAnswer) -> list[tuple[str, int]]:
         shown += [(what, n) for what, n in parts if n]
     if answer.tp * answer.pp > 1:
         shown.append((f"fullest GPU (tp {answer.tp}, pp {answer.pp})", answer.per_gpu_bytes))
-    if answer.ideal_bytes != answer.total_bytes:
+    if answer.steady_bytes is not None and answer.admission_bytes is not None:
+        shown.append(("held while decoding (steady)", answer.steady_bytes))
+        shown.append(("asked to be free (admission)", answer.admission_bytes))
+    if answer.ideal_bytes != answer.total_bytes or answer.steady_bytes is not None:
         shown.append(("ideal", answer.ideal_bytes))
     shown.append(("one more token", answer.bytes_per_token))
     shown.append(("were all heads KV heads (MHA)", answer.compare.mha))
