@@ -97,25 +97,37 @@ def _keep(log: ReadLog, owners: dict[str, Server], facts: Facts, number: int, li
     """Add `facts` to the server that the line is of: its process's, else the newest."""
     found = _PID.search(line)
     pid = found[1] if found else ""
-    server = owners.get(pid) if pid else None
     same = [known for known in log.servers if known.engine == facts.engine]
-    if server is None or server.engine != facts.engine:
-        server = same[-1] if same else None
-    restarted = server is not None and facts.starts and server.facts.keys() & facts.once
-    if server is None or restarted:
+    server = owners.get(pid) if pid else None
+    if server is None or server not in same or _repeats(server, facts):
+        server = _unclaimed(same, facts) if facts.starts else (same[-1] if same else None)
+    if server is None:
         if len(log.servers) >= _MOST_SERVERS:
             return
         server = Server(engine=facts.engine, line=number, facts={}, notes=[])
         log.servers.append(server)
         same.append(server)
     if pid:
-        owners.setdefault(pid, server) if not restarted else owners.update({pid: server})
+        owners[pid] = server
     if server is not same[-1] and not server.notes:
         server.notes.append("its lines stand between those of another server")
     for key, value in facts.values.items():
         values = server.facts.setdefault(key, [])
         if len(values) < _MOST_VALUES:
             values.append(value)
+
+
+def _repeats(server: Server, facts: Facts) -> bool:
+    """Whether the line begins a server and this one has begun."""
+    return facts.starts and bool(server.facts.keys() & facts.once)
+
+
+def _unclaimed(servers: list[Server], facts: Facts) -> Server | None:
+    """The server that a beginning line of a new process belongs to: of its model, or the last."""
+    begun = [server for server in servers if not _repeats(server, facts)]
+    model = facts.values.get("model")
+    mine = [server for server in begun if model is None or server.text("model") in (None, model)]
+    return mine[0] if mine else None
 
 
 def _lines(file: BinaryIO, log: ReadLog) -> Iterator[tuple[int, str]]:

@@ -36,6 +36,7 @@ _RECORDS = tuple(
     Column(key=key, heading=key)
     for key in ("corpus", "id", "family", "version", "figure", "predicted", "reported", "within")
 )
+_MADE_BY = "Made by `attnbench validate --format markdown --output docs/validation.md`."
 _LIMITS = (
     "Blocks, tokens and concurrency: 0.3%, or one rounding of the printed GiB they follow from. "
     "Weights: 2%. KV cache: inside the stated band. Models: exact.",
@@ -67,6 +68,7 @@ def document(rows: Sequence[Row], corpus: Path | None) -> Document:
         schema="attnbench.validate/1",
         data=data,
         tables=tables,
+        notes=() if corpus else (_MADE_BY,),
         records=Table(columns=_RECORDS, rows=records),
         assumptions=_LIMITS,
     )

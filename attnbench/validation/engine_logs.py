@@ -48,5 +48,7 @@ def _row(row: LogRow, corpus: str) -> Row:
 
 def _series(row: LogRow) -> str:
     """The series of releases: 0.12 of 0.12.3; empty where it is not known."""
+    if row.engine != vllm.NAME:
+        return ""
     version = vllm.version_of(None if row.engine_version is None else str(row.engine_version))
     return "" if version is None else ".".join(map(str, version[:2]))
