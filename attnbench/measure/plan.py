@@ -59,6 +59,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cache: Literal["warm", "cold"]
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 2 <= self.rounds <= self.max_rounds:
+            raise ValueError("rounds: at least 2, and at most max_rounds")
+        for name in ("round_ms", "warmup_ms", "point_s", "target_ci"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: not over 0")
+
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A sweep as a file under profiles/sweeps/ states it."""
