@@ -20,6 +20,7 @@ _BLOCK = 1 << 20
 _LONGEST_LINE = 1 << 16
 _MOST_SERVERS = 64
 _MOST_VALUES = 256
+_MOST_LINES = 4096  # of one phrase: 64 servers of 64 ranks
 _PID = re.compile(r"\bpid=(\d{1,9})")
 _BOMS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -133,6 +134,7 @@ def _unclaimed(servers: list[Server], facts: Facts) -> Server | None:
 def _lines(file: BinaryIO, log: ReadLog) -> Iterator[tuple[int, str]]:
     """Lines that hold one of the phrases, with their numbers."""
     rest, before = b"", 0
+    left = dict.fromkeys(PHRASES, _MOST_LINES)
     decoder: codecs.IncrementalDecoder | None = None
     first = True
     while True:
@@ -151,18 +153,24 @@ def _lines(file: BinaryIO, log: ReadLog) -> Iterator[tuple[int, str]]:
         cut = len(text) if ended else text.rfind(b"\n") + 1
         if cut == 0 and len(text) > _LONGEST_LINE:
             cut = len(text) - _LONGEST_LINE // 2  # one endless line: a piece at a time
-        yield from _hits(text[:cut], before)
+        yield from _hits(text[:cut], before, left)
         before += text.count(b"\n", 0, cut)
         rest = text[cut:]
         if ended:
+            if not all(left.values()):
+                log.notes.append(
+                    f"a phrase stands in over {_MOST_LINES:,} lines; the rest is skipped"
+                )
             return
 
 
-def _hits(text: bytes, before: int) -> Iterator[tuple[int, str]]:
+def _hits(text: bytes, before: int, left: dict[bytes, int]) -> Iterator[tuple[int, str]]:
+    """Lines of a block that hold a phrase; `left` counts down the lines of each."""
     starts: set[int] = set()
     for phrase in PHRASES:
-        at = text.find(phrase)
-        while at >= 0:
+        at = text.find(phrase) if left[phrase] else -1
+        while at >= 0 and left[phrase]:
+            left[phrase] -= 1
             start = text.rfind(b"\n", 0, at) + 1
             starts.add(max(start, at - _LONGEST_LINE // 2))
             at = text.find(b"\n", at)

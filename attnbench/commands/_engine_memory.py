@@ -49,6 +49,7 @@ def answer(
         encoder_len=work.encoder_len or model.encoder_length or work.seq_len,
         gpu_total=gpu.memory_bytes,
         gpu_name=gpu.name,
+        unified_memory=gpu.unified_memory,
         utilization=utilization,
         pad=vllm.mxfp4_pad(gpu.target, "") if "mxfp4" in request.scheme.name else None,
     )

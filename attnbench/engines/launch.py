@@ -50,6 +50,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     encoder_len: int = 0
     gpu_total: int | None = None
     gpu_name: str = ""
+    unified_memory: bool = False
     utilization: float | None = None
     eager: bool = False
     pad: Pad | None = None
@@ -229,7 +230,9 @@ def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None
             sampler_bytes=rules.sampler_bytes,
             parallel=parallel,
         ),
-        non_torch=rules.non_torch if not several else vllm.non_torch(launch.tp * launch.pp),
+        non_torch=vllm.non_torch(
+            launch.version, launch.tp * launch.pp, unified=launch.unified_memory
+        ),
         graphs=graphs,
         gpus=launch.tp * launch.pp,
     )

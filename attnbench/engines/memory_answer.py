@@ -28,7 +28,8 @@ class Solve(enum.StrEnum):
 class EngineMemory(msgspec.Struct, frozen=True, kw_only=True):
     """The budget's terms, the pool at the middle of its band, and what was solved for.
 
-    `blocks_low`, `blocks_high` bound the blocks as the budget's band does. `solved` is
+    `blocks_low`, `blocks_high` bound the blocks as the budget's band does. `pinned` blocks
+    are taken by a prompt of one token. `solved` is
     tokens, users, a utilization or GPUs; None where nothing does.
     """
 
@@ -38,6 +39,7 @@ class EngineMemory(msgspec.Struct, frozen=True, kw_only=True):
     blocks_low: int
     blocks_high: int
     users: int
+    pinned: int
     fits: bool
     asked: Solve | None = None
     solved: float | None = None
@@ -66,6 +68,7 @@ def answer(
         blocks_low=low.blocks,
         blocks_high=high.blocks,
         users=users,
+        pinned=blocks_needed(made.plan, 1, launch.load),
         fits=users >= batch,
         asked=solve,
     )

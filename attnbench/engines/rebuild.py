@@ -150,6 +150,7 @@ def _launch(
         speculative=row.num_speculative_tokens or 0,
         drafts=int(row.drafts),
         gpu_name=row.gpu or "",
+        unified_memory=any(gpu.unified_memory for gpu in gpus),
         utilization=row.utilization,
         eager=row.eager,
         pad=vllm.mxfp4_pad(target, words) if packed else None,

@@ -100,6 +100,9 @@ _NON_TORCH_SEVERAL = (
     (2, Band(low=0.3 * GIB, middle=0.5 * GIB, high=0.6 * GIB)),
 )
 
+# Python, CUDA's libraries and what loading leaves in the host's memory, where that is shared.
+_HOST = Band(low=1.0 * GIB, middle=2.0 * GIB, high=3.0 * GIB)
+
 # First day of a release, for builds that give only a date.
 _RELEASED = (
     ("2024-01", (0, 2, 7)), ("2024-07", (0, 5, 3)), ("2024-09", (0, 6, 0)),
@@ -189,9 +192,14 @@ def mxfp4_pad(target: str | None, words: str) -> Pad:
     return Pad(hidden=256)
 
 
-def non_torch(gpus: int) -> Band:
-    """Bytes outside torch on one of several GPUs: buffers of collectives besides."""
-    return next(band for least, band in _NON_TORCH_SEVERAL if gpus >= least)
+def non_torch(version: Version | None, gpus: int, *, unified: bool) -> Band:
+    """Bytes outside torch on a GPU: several have buffers of collectives besides.
+
+    Where memory is the CPU's too, the server's own processes take of it while they load.
+    """
+    alone = policy(version).non_torch
+    band = next((band for least, band in _NON_TORCH_SEVERAL if gpus >= least), alone)
+    return band + _HOST if unified else band
 
 
 def batches_in_flight(version: Version | None, pp: int) -> int:

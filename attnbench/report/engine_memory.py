@@ -9,6 +9,7 @@ from attnbench.engines.memory_answer import EngineMemory
 from attnbench.report.document import Column, Document, Table
 from attnbench.units import GIB, format_gib
 
+_PINNED_SHARE = 1 / 3
 _TERMS = (
     Column(key="term", heading="on one GPU"),
     *(
@@ -54,6 +55,7 @@ def _data(found: EngineMemory) -> dict[str, Any]:
         "blocks_of_request": made.blocks_of_request,
         "max_concurrency": made.concurrency,
         "users": found.users,
+        "blocks_of_shortest": found.pinned,
         "log_lines": list(made.lines),
         "solve": found.asked,
         "solved": found.solved,
@@ -88,6 +90,11 @@ def _notes(found: EngineMemory) -> list[str]:
         f"({found.blocks_low:,} to {found.blocks_high:,} in the band)",
         *(f"It will print: {line}" for line in made.lines),
     ]
+    if made.blocks and found.pinned / made.blocks >= _PINNED_SHARE:
+        notes.append(
+            f"Note: a prompt of one token pins {found.pinned} of {made.blocks:,} blocks: "
+            f"a block holds {made.plan.block:,} tokens."
+        )
     if found.asked is not None:
         value = "nothing does" if found.solved is None else f"{found.solved:,g}"
         notes.append(f"--solve {found.asked}: {value}")

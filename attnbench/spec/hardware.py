@@ -87,7 +87,8 @@ class HardwareSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `target` is what a compiler is asked for: `sm_90`, `gfx942`. `device_names` are the
     names a driver or torch gives it. `not_re_read` names the figures that were taken
     from memory and not read again. `devices` is how many devices software sees in one
-    package (MI250X: 2). `note` is a trap that a reader should know.
+    package (MI250X: 2). `unified_memory`: the CPU's and the GPU's are one. `note` is a
+    trap that a reader should know.
     """
 
     name: str
@@ -99,6 +100,7 @@ class HardwareSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     target: str | None = None
     device_names: tuple[str, ...] = ()
     devices: int = 1
+    unified_memory: bool = False
     not_re_read: str | None = None
     note: str | None = None
     measured: Measured | None = None
