@@ -11,7 +11,7 @@ from attnbench.errors import NothingToDoError
 from attnbench.report.emit import Format
 from attnbench.report.explained import document
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from attnbench.report.emit import Format
 from attnbench.report.validation import document
 from attnbench.validation import corpora
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
