@@ -119,7 +119,6 @@ def test_the_document_is_current(attnbench: Callable[..., Any], tmp_path: Path) 
         ("logs.yaml", "just: words\n", "array"),
         ("logs.yaml", "- [", "YAML"),
         ("logs.yaml", "- {id: 1, model: gpt2, gpu_memory_utilization: lots}", "not a number"),
-        ("logs.yaml", "- {id: 1, model: gpt2, layers: {full: 3}}", "sizes"),
         ("timings.csv", "id,time_ms\n0,1\n", "engine logs"),
         ("models.json", "{}x", "JSON"),
         ("models.json", '{"a": {"config": 3}}', "corpus of models"),
@@ -133,6 +132,17 @@ def test_a_corpus_that_is_none(
     ran = attnbench("validate", "--corpus", path)
     assert (ran.code, ran.out) == (2, "")
     assert word in ran.err
+
+
+@pytest.mark.parametrize(("layers", "word"), [("{full: 3}", "sizes"), ("{ring: 3}", "ring")])
+def test_a_layout_that_is_not_known_is_named(
+    attnbench: Callable[..., Any], tmp_path: Path, layers: str, word: str
+) -> None:
+    path = tmp_path / "logs.yaml"
+    path.write_text(f"- {{id: 1, model: gpt2, layers: {layers}, reported: {{kv_cache_gib: 1}}}}")
+    (row,) = attnbench("validate", "--corpus", path, "--json").json["rows"]
+    assert row["predicted"]["kv_tokens"] is None
+    assert any(word in why for why in row["why"])
 
 
 @pytest.mark.parametrize("name", ["missing", "."])

@@ -13,7 +13,7 @@ from attnbench.spec.model import Full, Latent, Mixer, Recurrent, Sliding, State,
 Word = str | float | int | bool | None
 
 
-class RowLayers(msgspec.Struct, frozen=True, kw_only=True):
+class RowLayers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Counts of layers by kind and their sizes.
 
     kv: KV heads, hd: head_dim, win: window; gkv, ghd: those of full layers where they
@@ -24,7 +24,6 @@ class RowLayers(msgspec.Struct, frozen=True, kw_only=True):
 
     full: int = 0
     swa: int = 0
-    chunked: int = 0
     mla: int = 0
     gdn: int = 0
     kv: int = 0
@@ -82,10 +81,24 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     num_speculative_tokens: int | None = None
     speculative: Word = None
     enforce_eager: Word = None
-    layers: RowLayers | None = None
+    layers: dict[str, Any] | None = None
     layers_from: str = ""
     note: str = ""
     reported: Reported = Reported()
+
+    @property
+    def layout(self) -> RowLayers | None:
+        """The model's layout, where the row has it.
+
+        Raises:
+            UserError: a kind of layer or a size that is not known.
+        """
+        if self.layers is None:
+            return None
+        try:
+            return msgspec.convert(self.layers, RowLayers)
+        except msgspec.ValidationError as error:
+            raise UserError(f"layers: {error}") from None
 
     @property
     def utilization(self) -> float | None:

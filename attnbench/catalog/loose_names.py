@@ -18,11 +18,12 @@ _FORMATS = _words(
     "drafter unsloth g32 g64 g128 hf tensor channel per"
 )
 _TUNING = _words(
-    "instruct it chat base thinking think preview research sft dpo grpo rl v0 v1 v2 v3 2407 "
-    "2410 2501 2503 2506 2507 2512 0528 0324 merged text reasoning"
+    "instruct it chat base thinking think preview research sft dpo grpo rl exp 4k 8k 16k "
+    "32k 128k 1m 2407 2410 2501 2503 2506 2507 2512 0528 0324 merged text reasoning"
 )
 _LINES = _words("coder math code embedding reranker guard")
 _PREFIXES = ("meta-", "mistral-community-", "google-", "openai-")
+_RELEASE = re.compile(r"v\d+(?:\.\d+)*")
 _GGUF = re.compile(r"-i?q\d(?:-[a-z0-9]{1,3}){0,3}$")
 
 # Models of one shape under another name; distilled models have their student's.
@@ -39,6 +40,11 @@ _SAME = {
     "kimi-k2-think": "kimi-k2",
     "deepseek-v3.1": "deepseek-v3",
     "qwen2-7b": "qwen2.5-7b",
+    "qwen2-72b": "qwen2.5-72b",
+    "qwen2.5-0.5b": "qwen2-0.5b",
+    "qwq-32b": "qwen2.5-32b",
+    "llama-4-scout-17b-16e": "llama-4-scout",
+    "llama-4-maverick-17b-128e": "llama-4-maverick",
     "qwen2-1.5b": "qwen2.5-1.5b",
     "deepseek-r1-14b": "qwen2.5-14b",
     "deepseek-r1-32b": "qwen2.5-32b",
@@ -77,7 +83,8 @@ def _candidates(text: str) -> list[str]:
     found = [name]
     for dropped in (_TUNING, _FORMATS, _FORMATS | _TUNING, _FORMATS | _TUNING | _LINES):
         kept = [word for word in name.split("-") if word not in dropped]
-        found.append("-".join(kept))
+        plain = [word for word in kept if not _RELEASE.fullmatch(word)]
+        found += ["-".join(kept), "-".join(plain)]
     for prefix in _PREFIXES:
         found += [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
     return list(dict.fromkeys(found))
@@ -97,7 +104,7 @@ def gpus_for(text: str) -> tuple[HardwareSpec, ...]:
     for old, new in _OTHER_NAMES:
         lowered = lowered.replace(old, new)
     said = set(re.findall(r"[a-z0-9.]+", lowered))
-    said |= {f"{number}gb" for number in re.findall(r"\b(\d+)\s*g(?:i?b)\b", lowered)}
+    said |= {f"{number}gb" for number in re.findall(r"\b(\d+)\s*g(?:i?b)?\b", lowered)}
     best: dict[tuple[int, int], list[str]] = {}
     for name in gpu_names():
         words = name.split("-")

@@ -47,14 +47,14 @@ def rebuild(row: LogRow) -> Rebuilt:
     """Every figure of `row` that its inputs decide.
 
     Raises:
-        UserError: the row's layout or numbers make no sense.
+        UserError: the row's numbers make no sense.
     """
     why: list[str] = []
     model = _model(row, why)
-    layers = placed_layers(row.layers) if row.layers else placed(model) if model else ()
+    layers, states = _layout(row, model, why)
     scheme = _scheme(row, model, why)
     gpu = _gpu(row, why)
-    launch = _launch(row, layers, model, scheme, gpu)
+    launch = _launch(row, (layers, states), model, scheme, gpu)
     found: dict[str, float | None] = {}
     low: dict[str, float] = {}
     high: dict[str, float] = {}
@@ -104,6 +104,20 @@ def _model(row: LogRow, why: list[str]) -> ModelSpec | None:
     return load_model(name)
 
 
+def _layout(
+    row: LogRow, model: ModelSpec | None, why: list[str]
+) -> tuple[tuple[Placed, ...], Dtype | None]:
+    """The mixers that keep a cache, and the dtype of states where the row says it."""
+    try:
+        stated = row.layout
+        if stated is not None:
+            return placed_layers(stated), row_state_dtype(stated)
+    except UserError as error:
+        why.append(str(error))
+        return (), None
+    return (placed(model) if model else ()), None
+
+
 def _scheme(row: LogRow, model: ModelSpec | None, why: list[str]) -> Scheme | None:
     if model is None:
         return None
@@ -125,25 +139,25 @@ def _gpu(row: LogRow, why: list[str]) -> tuple[HardwareSpec, ...]:
 
 def _launch(
     row: LogRow,
-    layers: tuple[Placed, ...],
+    layout: tuple[tuple[Placed, ...], Dtype | None],
     model: ModelSpec | None,
     scheme: Scheme | None,
     gpus: tuple[HardwareSpec, ...],
 ) -> Launch:
     own = own_dtype(model) if model is not None else Dtype.BF16
-    states = state_dtype(model) if model is not None else own
+    states = layout[1] or (state_dtype(model) if model is not None else own)
     words = f"{row.weight_dtype or ''} {row.model}"
     target = gpus[0].target if gpus else None
     packed = scheme is not None and "mxfp4" in scheme.name
     launch = Launch(
-        layers=layers,
+        layers=layout[0],
         version=vllm.version_of(None if row.engine_version is None else str(row.engine_version)),
         tp=row.tp,
         pp=row.pp,
         dcp=row.dcp,
         kv=kv_format(row.kv_dtype, own, words),
         model_dtype=own,
-        state_dtype=row_state_dtype(row.layers) if row.layers else states,
+        state_dtype=states,
         max_model_len=row.max_model_len or row.reported.concurrency_for_tokens,
         max_num_batched_tokens=row.max_num_batched_tokens,
         max_num_seqs=row.max_num_seqs,
