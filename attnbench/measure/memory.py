@@ -1,5 +1,7 @@
 """The high-water mark of one call, in a pass of its own that is never timed."""
 
+import ctypes
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,27 +42,31 @@ def device_peak(call: Callable[[], Any], point: Point) -> Peak:
 def host_peak(point: Point, say: Say) -> Peak:
     """Job: the peak of `point` on the CPU, as resident memory of this fresh process.
 
-    Run it in a process of its own: memory that an earlier call gave back to the
-    allocator would be used again unseen. A small call of the same point first loads
-    what the library loads once.
+    The point is prepared and called twice, and the second time counts: the first maps
+    the library's code and starts its threads, which differs by megabytes from run to
+    run. Between them the allocator gives back what it holds free, or the second would
+    use that again unseen.
     """
     from attnbench.measure.inputs import make_inputs
     from attnbench.measure.worker import build_call
 
-    small = msgspec.structs.replace(
-        point.shape, seq_q=min(point.shape.seq_q, 64), seq_kv=min(point.shape.seq_kv, 64), batch=1
-    )
-    variant, _ = point.implementation()
-    tiny = msgspec.structs.replace(
-        point, shape=small, params=variant.resolve(small, variant.defaults)
-    )
-    build_call(tiny, make_inputs(small, point.mode, "cpu"), "cpu")()
     inputs = make_inputs(point.shape, point.mode, "cpu")
+    build_call(point, inputs, "cpu")()
+    say("again")
+    _trim()
     before = _reset_mark()
     result = build_call(point, inputs, "cpu")()
     peak = _high_water_mark() - before
     del result
     return _peak(point, peak)
+
+
+def _trim() -> None:
+    """Give free memory back to the system, where the C library can (glibc)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _reset_mark() -> int:
