@@ -76,6 +76,20 @@ def test_a_vllm_log(explained: Callable[[str], list[Any]]) -> None:
     assert any("num_blocks // groups" in text for text in server["warnings"])
 
 
+def test_a_refusal_to_start(explained: Callable[[str], list[Any]]) -> None:
+    # vLLM's own words for 36 layers of 8 heads of 128: 40,960 tokens in 4.50 GiB.
+    refused = (
+        "ValueError: To serve at least one request with the models's max seq len (40960), "
+        "(5.62 GiB KV cache is needed, which is larger than the available KV cache memory "
+        "(4.50 GiB). Based on the available memory, the estimated maximum model length is 32768. "
+    )
+    (server,) = explained("\n".join([*VLLM.splitlines()[:4], refused]))
+    found = figures(server)
+    assert found["needed_gib"]["rebuilt"] == 5.62
+    assert found["longest"]["rebuilt"] == 32768
+    assert found["longest"]["agrees"] is True
+
+
 def test_the_lines_of_v0(explained: Callable[[str], list[Any]]) -> None:
     (server,) = explained(V0)
     found = figures(server)

@@ -76,11 +76,11 @@ _VLLM: tuple[tuple[re.Pattern[str], Reader], ...] = (
     (re.compile(rf"non_torch_memory takes {_GIB}"), _sized("non_torch_gib")),
     (re.compile(rf"activation peak memory takes {_GIB}"), _sized("activation_peak_gib")),
     (
-        re.compile(r"total_gpu_memory \((\d+\.?\d*)Gi?B\) x gpu_memory_utilization \((\d\.\d+)\)"),
+        re.compile(rf"total_gpu_memory \({_N}Gi?B\) x gpu_memory_utilization \((\d\.\d+)\)"),
         _numbers("gpu_total_gib", "utilization"),
     ),
     (
-        re.compile(r"on device [^(]{0,40}\(\d+\.?\d*/(\d+\.?\d*) GiB\)"),
+        re.compile(rf"on device [^(]{{0,40}}\(\d+\.?\d*/{_N} GiB\)"),
         _numbers("gpu_total_gib"),
     ),
     (re.compile(r"memory utilization is \((\d\.\d+), "), _numbers("utilization")),
@@ -89,11 +89,11 @@ _VLLM: tuple[tuple[re.Pattern[str], Reader], ...] = (
     (re.compile(rf"apturing finished in .{{0,40}}took {_GIB}"), _sized("cudagraph_gib")),
     (re.compile(rf"attention block size to {_N} tokens"), _numbers("block_size")),
     (re.compile(rf"Add {_N} padding layers"), _numbers("padding_layers")),
-    (re.compile(r"max seq len \((\d+)\)"), _numbers("max_model_len")),
+    (re.compile(r"max seq len \((\d{1,15})\)"), _numbers("max_model_len")),
     (re.compile(rf"\(?{_GIB} KV\s+cache is needed"), _sized("needed_gib")),
     (re.compile(rf"available KV cache\s+memory \({_GIB}\)"), _sized("kv_cache_gib")),
-    (re.compile(r"estimated maximum model length is (\d+)"), _numbers("longest")),
-    (re.compile(r"max_num_batched_tokens=(\d+)"), _numbers("max_num_batched_tokens")),
+    (re.compile(r"estimated maximum model length is (\d{1,15})"), _numbers("longest")),
+    (re.compile(r"max_num_batched_tokens=(\d{1,15})"), _numbers("max_num_batched_tokens")),
 )
 _ENGINE = re.compile(r"LLM engine \(v([^)]{1,80})\)")
 _API = re.compile(r"vLLM API server version (\S{1,80})")
@@ -124,27 +124,30 @@ _SGLANG: tuple[tuple[re.Pattern[str], Reader], ...] = (
         _numbers("kv_tokens", "k_gib", "v_gib"),
     ),
     (re.compile(rf"#tokens: {_N}, KV size: {_N} GB"), _numbers("kv_tokens", "kv_cache_gib")),
-    (re.compile(r"max_total_num_tokens=(\d+)"), _numbers("max_total_tokens")),
-    (re.compile(r"context_len=(\d+)"), _numbers("max_model_len")),
+    (re.compile(r"max_total_num_tokens=(\d{1,15})"), _numbers("max_total_tokens")),
+    (re.compile(r"context_len=(\d{1,15})"), _numbers("max_model_len")),
     (re.compile(rf"Load weight end.{{0,300}}mem usage={_GIB}"), _sized("weights_gib")),
 )
 
 _LLAMA: tuple[tuple[re.Pattern[str], Reader], ...] = (
     (
         re.compile(
-            r"size =\s*([\d.]+) MiB \(\s*(\d+) cells,\s*(\d+) layers,\s*\d+(?:/(\d+))? seqs\)"
-            r", K \([\w]+\):\s*([\d.]+) MiB, V \([\w]+\):\s*([\d.]+) MiB"
+            rf"size =\s*{_N} MiB \(\s*(\d{{1,15}}) cells,\s*(\d{{1,15}}) layers"
+            rf",\s*\d+(?:/(\d{{1,15}}))? seqs\), K \([\w]+\):\s*{_N} MiB, V \([\w]+\):\s*{_N} MiB"
         ),
         _numbers("cache_mib", "cells", "cache_layers", "streams", "k_mib", "v_mib"),
     ),
-    (re.compile(r"KV buffer size =\s*([\d.]+) MiB"), _numbers("kv_buffer_mib")),
-    (re.compile(r"load_tensors:.{0,60}model buffer size =\s*([\d.]+) MiB"), _numbers("model_mib")),
-    (re.compile(r"\bn_ctx\s*=\s*(\d+)"), _numbers("n_ctx")),
-    (re.compile(r"\bn_ubatch\s*=\s*(\d+)"), _numbers("n_ubatch")),
-    (re.compile(r"\bn_seq_max\s*=\s*(\d+)"), _numbers("n_seq_max")),
-    (re.compile(r"\bn_layer\s*=\s*(\d+)"), _numbers("n_layer")),
-    (re.compile(r"\bn_embd_k_gqa\s*=\s*(\d+)"), _numbers("n_embd_k_gqa")),
-    (re.compile(r"\bn_embd_v_gqa\s*=\s*(\d+)"), _numbers("n_embd_v_gqa")),
+    (re.compile(rf"KV buffer size =\s*{_N} MiB"), _numbers("kv_buffer_mib")),
+    (
+        re.compile(rf"load_tensors:.{{0,60}}model buffer size =\s*{_N} MiB"),
+        _numbers("model_mib"),
+    ),
+    (re.compile(r"\bn_ctx\s*=\s*(\d{1,15})"), _numbers("n_ctx")),
+    (re.compile(r"\bn_ubatch\s*=\s*(\d{1,15})"), _numbers("n_ubatch")),
+    (re.compile(r"\bn_seq_max\s*=\s*(\d{1,15})"), _numbers("n_seq_max")),
+    (re.compile(r"\bn_layer\s*=\s*(\d{1,15})"), _numbers("n_layer")),
+    (re.compile(r"\bn_embd_k_gqa\s*=\s*(\d{1,15})"), _numbers("n_embd_k_gqa")),
+    (re.compile(r"\bn_embd_v_gqa\s*=\s*(\d{1,15})"), _numbers("n_embd_v_gqa")),
 )
 _LLAMA_TYPES = re.compile(r"K \((\w{1,10})\).{0,40}V \((\w{1,10})\)")
 _LLAMA_NAME = re.compile(r"general\.name\s*(?:str\s*)?=\s*(.{1,200})")

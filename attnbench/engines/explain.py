@@ -7,48 +7,25 @@ import msgspec
 from attnbench.calc.engine_pages import StateMode, blocks_needed
 from attnbench.catalog.engine_log import Server
 from attnbench.catalog.engine_rows import LogRow, Reported
-from attnbench.engines import llama_cpp, vllm
+from attnbench.engines import vllm
+from attnbench.engines.explain_llama import explain_llama
+from attnbench.engines.explained import Explained, Figure
 from attnbench.engines.launch import Launch, pool
 from attnbench.engines.rebuild import Rebuilt, rebuild
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
-from attnbench.units import GIB, MIB
+from attnbench.units import GIB
 
 _NEAR = 0.003
 _WEIGHTS_NEAR = 0.02
 _PINNED_SHARE = 1 / 3
 _PRINTED = ("weights_gib", "kv_cache_gib", "gpu_blocks", "kv_tokens", "max_concurrency")
-_MEGABYTE_ROUNDING = 0.01
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A printed figure beside the rebuilt one. `term` says what differs, or what is missing."""
-
-    name: str
-    printed: float
-    rebuilt: float | None = None
-    relative_error: float | None = None
-    agrees: bool | None = None
-    term: str | None = None
-
-
-class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """One server of a log: what it was given, its figures, and what is easily misread."""
-
-    engine: str
-    version: str | None
-    model: str | None
-    line: int
-    inputs: dict[str, str | float | None]
-    figures: tuple[Figure, ...]
-    warnings: tuple[str, ...]
-    missing: tuple[str, ...]
 
 
 def explain(server: Server) -> Explained:
     """Every figure of `server` rebuilt from what the log says it was given."""
     if server.engine == "llama.cpp":
-        return _llama(server)
+        return explain_llama(server)
     row = _row(server)
     missing: list[str] = [] if row.model else ["the log names no model"]
     rebuilt = None
@@ -57,7 +34,7 @@ def explain(server: Server) -> Explained:
         missing += [why for why in rebuilt.why if row.model]
     except UserError as error:
         missing.append(str(error))
-    figures = tuple(_figures(row, rebuilt))
+    figures = (*_figures(row, rebuilt), *_refusal(server, rebuilt))
     return Explained(
         engine=server.engine,
         version=server.text("version"),
@@ -172,6 +149,30 @@ def _figures(row: LogRow, rebuilt: Rebuilt | None) -> Iterator[Figure]:
             )
 
 
+def _refusal(server: Server, rebuilt: Rebuilt | None) -> Iterator[Figure]:
+    """The sums of vLLM's refusal: what one request needs, and the longest that would fit."""
+    made = rebuilt.pool if rebuilt is not None else None
+    needed = longest = None
+    if made is not None and made.blocks_of_request is not None:
+        needed = round(made.blocks_of_request * max(made.plan.block_bytes) / GIB, 2)
+        longest = made.longest
+    for name, value, limit in (("needed_gib", needed, 0.01), ("longest", longest, 0.03)):
+        printed = server.number(name)
+        if printed is None:
+            continue
+        error = value / printed - 1 if value is not None and printed else None
+        agrees = None if error is None else abs(error) <= limit
+        term = {None: "not rebuilt: an input is missing", False: "bytes a token, or a rank"}
+        yield Figure(
+            name=name,
+            printed=printed,
+            rebuilt=value,
+            relative_error=None if error is None else round(error, 6),
+            agrees=agrees,
+            term=None if agrees else term[agrees],
+        )
+
+
 def _term(name: str, printed: float, row: LogRow, rebuilt: Rebuilt) -> str:
     """What would have to be otherwise for the printed figure to follow."""
     if name == "weights_gib":
@@ -244,53 +245,4 @@ def _warnings(server: Server, row: LogRow, rebuilt: Rebuilt | None) -> Iterator[
         yield (
             f"A prompt of one token pins {least} of {rebuilt.pool.blocks} blocks: "
             f"a block holds {planned.block:,} tokens."
-        )
-
-
-def _llama(server: Server) -> Explained:
-    figures = tuple(_llama_figures(server))
-    missing = [] if figures else ["no cache of llama.cpp is in the log"]
-    return Explained(
-        engine=server.engine,
-        version=server.text("version"),
-        model=server.text("model"),
-        line=server.line,
-        inputs={
-            key: server.number(key)
-            for key in ("n_ctx", "n_ubatch", "n_seq_max", "n_layer", "n_embd_k_gqa", "n_embd_v_gqa")
-        },
-        figures=figures,
-        warnings=tuple(server.notes),
-        missing=tuple(missing),
-    )
-
-
-def _llama_figures(server: Server) -> Iterator[Figure]:
-    """Each cache: cells · streams · layers · (width of keys and of values · their bytes)."""
-    widths = server.number("n_embd_k_gqa"), server.number("n_embd_v_gqa")
-    types = server.facts.get("k_type", []), server.facts.get("v_type", [])
-    sizes = server.numbers("cache_mib")
-    columns = [server.numbers(key) for key in ("cells", "cache_layers")]
-    separate = server.numbers("streams")
-    for at, printed in enumerate(sizes):
-        if widths[0] is None or widths[1] is None or any(at >= len(c) for c in columns):
-            yield Figure(name="cache_mib", printed=printed, term="not rebuilt: widths not printed")
-            continue
-        cells, layers = (column[at] for column in columns)
-        streams = separate[at] if at < len(separate) else 1.0
-        bytes_of = [
-            llama_cpp.CACHE_BYTES.get(str(kind[at]) if at < len(kind) else "f16", 2.0)
-            for kind in types
-        ]
-        token = widths[0] * bytes_of[0] + widths[1] * bytes_of[1]
-        made = cells * streams * layers * token / MIB
-        error = made / printed - 1 if printed else None
-        agrees = abs(made - printed) <= max(_MEGABYTE_ROUNDING, printed * _NEAR)
-        yield Figure(
-            name="cache_mib",
-            printed=printed,
-            rebuilt=round(made, 2),
-            relative_error=None if error is None else round(error, 6),
-            agrees=agrees,
-            term=None if agrees else "sequences with caches of their own, or widths by layer",
         )

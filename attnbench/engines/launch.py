@@ -21,7 +21,7 @@ from attnbench.engines import vllm
 from attnbench.engines._versions import Version
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
-from attnbench.spec.model import Latent, ModelSpec
+from attnbench.spec.model import Full, Latent, ModelSpec
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,8 +131,6 @@ def _with_drafts(launch: Launch) -> tuple[Placed, ...]:
     """The layers, with those of a draft module behind the last, like the widest full one."""
     if not launch.drafts:
         return launch.layers
-    from attnbench.spec.model import Full
-
     last = 1 + max(i for _, indices in launch.layers for i in indices)
     added = tuple(range(last, last + launch.drafts))
     at = next((n for n, (m, _) in enumerate(launch.layers) if isinstance(m, Full | Latent)), 0)

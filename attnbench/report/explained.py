@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from attnbench.engines.explain import Explained
+from attnbench.engines.explained import Explained
 from attnbench.report.document import Column, Document, Table
 
 _FIGURES = (
