@@ -5,8 +5,8 @@ from attnbench.calc.memory import Serving
 from attnbench.calc.memory_answer import MemoryAnswer
 from attnbench.catalog.quantization_config import own_dtype
 from attnbench.engines import vllm
-from attnbench.engines.cache_answer import parse_engine, state_dtype
-from attnbench.engines.launch import Launch
+from attnbench.engines.cache_answer import parse_engine
+from attnbench.engines.launch import Launch, state_dtype
 from attnbench.engines.memory_answer import EngineMemory, Solve
 from attnbench.engines.memory_answer import answer as solved
 from attnbench.errors import AttnbenchError, UserError, unknown_name

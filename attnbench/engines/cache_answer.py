@@ -9,10 +9,10 @@ from attnbench.calc.kv_report import KindRow, kind_of
 from attnbench.calc.stages import held_by, stage_ranges
 from attnbench.catalog.quantization_config import own_dtype
 from attnbench.engines import llama_cpp, sglang, vllm
-from attnbench.engines.launch import Launch, layout
+from attnbench.engines.launch import Launch, layout, state_dtype
 from attnbench.errors import UserError, unknown_name
 from attnbench.spec.dtype import Dtype
-from attnbench.spec.model import Cross, ModelSpec, Recurrent
+from attnbench.spec.model import Cross, ModelSpec
 
 ENGINES = (vllm.NAME, sglang.NAME, llama_cpp.NAME)
 _INFLATED = 3
@@ -58,18 +58,6 @@ def answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
     if ask.page_size is not None and ask.engine == llama_cpp.NAME:
         raise UserError("--page-size: llama.cpp has no pages: its cells stand for tokens")
     return _sglang(base, model, ask) if ask.engine == sglang.NAME else _llama(base, model, ask)
-
-
-def state_dtype(model: ModelSpec) -> Dtype:
-    """The dtype of recurrent states: fp32 where the configuration or family says so."""
-    states = (
-        state
-        for layer in model.layers
-        for mixer in layer.mixers
-        if isinstance(mixer, Recurrent)
-        for state in mixer.states
-    )
-    return Dtype.FP32 if any(state.engine_fp32 for state in states) else own_dtype(model)
 
 
 def launch_of(base: KvAnswer, model: ModelSpec, ask: Ask) -> Launch:
@@ -196,7 +184,7 @@ def _inflation(base: KvAnswer, planned: Plan, steady: int, load: Load) -> list[s
 
 
 def _sglang(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
-    layers = placed(model)
+    layers = _own(model)
     page = ask.page_size or sglang.PAGE
     tokens = -(-base.seq_len // page) * page
     alone = [
@@ -249,7 +237,7 @@ def _llama(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
     if dtype.bits < 16 and dtype not in _LLAMA_TYPES:
         raise UserError(f"--kv-dtype: llama.cpp has no {dtype} cache", hint="Try int8 (q8_0).")
     size = llama_cpp.CACHE_BYTES[_LLAMA_TYPES.get(dtype, "f16")]
-    layers = tuple((m, i) for m, i in placed(model) if not isinstance(m, Cross))
+    layers = _own(model)
     ubatch = ask.max_num_batched_tokens or llama_cpp.UBATCH
 
     def held(of: tuple[Placed, ...]) -> tuple[llama_cpp.Cache, ...]:
@@ -275,7 +263,8 @@ def _llama(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         per_gpu_bytes=fullest * base.batch,
         steady_bytes=total,
         admission_bytes=total,
-        layers=tuple(
+        layers=_cross_rows(base)
+        + tuple(
             KindRow(
                 kind=cache.name,
                 count=cache.layers,
@@ -290,6 +279,15 @@ def _llama(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         ),
         assumptions=(_about(base), *said),
     )
+
+
+def _own(model: ModelSpec) -> tuple[Placed, ...]:
+    """Mixers that cache a sequence's own tokens; what an encoder left counts as ideal."""
+    return tuple((mixer, at) for mixer, at in placed(model) if not isinstance(mixer, Cross))
+
+
+def _cross_rows(base: KvAnswer) -> tuple[KindRow, ...]:
+    return tuple(row for row in base.layers if row.kind == "cross")
 
 
 def _on(layers: tuple[Placed, ...], stage: range) -> tuple[Placed, ...]:

@@ -17,11 +17,12 @@ from attnbench.calc.engine_pages import Load, Plan, StateMode, blocks_needed, lo
 from attnbench.calc.parallel import Parallel
 from attnbench.calc.quantization import Scheme
 from attnbench.calc.stages import stage_ranges
+from attnbench.catalog.quantization_config import own_dtype
 from attnbench.engines import vllm
 from attnbench.engines._versions import Version
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
-from attnbench.spec.model import Full, Latent, ModelSpec
+from attnbench.spec.model import Full, Latent, ModelSpec, Recurrent
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,18 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             mode=self.state_mode or self.policy.state_mode,
             encoder_len=self.encoder_len,
         )
+
+
+def state_dtype(model: ModelSpec) -> Dtype:
+    """The dtype of recurrent states: fp32 where the configuration or family says so."""
+    states = (
+        state
+        for layer in model.layers
+        for mixer in layer.mixers
+        if isinstance(mixer, Recurrent)
+        for state in mixer.states
+    )
+    return Dtype.FP32 if any(state.engine_fp32 for state in states) else own_dtype(model)
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):

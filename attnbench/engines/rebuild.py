@@ -14,8 +14,15 @@ from attnbench.catalog.loose_names import gpus_for, profile_for
 from attnbench.catalog.quantization_config import own_dtype
 from attnbench.catalog.stated_formats import Unstated, kv_format, stated_scheme
 from attnbench.engines import sglang, vllm
-from attnbench.engines.cache_answer import state_dtype
-from attnbench.engines.launch import Launch, Pool, budget_of, bytes_per_token, pool, weights_of
+from attnbench.engines.launch import (
+    Launch,
+    Pool,
+    budget_of,
+    bytes_per_token,
+    pool,
+    state_dtype,
+    weights_of,
+)
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.hardware import HardwareSpec
