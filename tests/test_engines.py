@@ -217,6 +217,14 @@ def test_rules_by_release(
     )  # fmt: skip
 
 
+def test_hybrids_cache_prefixes_and_lines_merge_from_0_28() -> None:
+    assert vllm.policy((0, 27)).state_mode is StateMode.NONE
+    assert vllm.policy((0, 28)).state_mode is StateMode.ALIGN
+    start = launch(QWEN_27B, version=(0, 28), max_model_len=4096)
+    (line,) = pool(start, 40 * GIB).lines
+    assert "tokens, Maximum concurrency for 4,096 tokens per request: " in line
+
+
 @pytest.mark.parametrize(
     ("words", "name"),
     [

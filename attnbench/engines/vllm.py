@@ -1,8 +1,8 @@
 """vLLM: what each release does, as tables keyed by the release a rule begins with.
 
-Read from the wheels 0.8.5, 0.9.2, 0.10.0, 0.11.2, 0.12.0, 0.13.0, 0.14.1, 0.15.1, 0.16.0,
-0.17.1, 0.18.1, 0.19.1, 0.20.0 to 0.20.2, 0.21.0, 0.22.1, 0.24.0, 0.25.1, 0.26.0, 0.29.0 and
-0.33.0: `v1/core/kv_cache_utils.py` (groups, the printed line), `v1/kv_cache_interface.py`
+Read from the wheels 0.8.5, 0.9.0 to 0.9.2, 0.10.0, 0.11.2, 0.12.0, 0.13.0, 0.14.1, 0.15.1, 0.16.0,
+0.17.1, 0.18.1, 0.19.1, 0.20.0 to 0.20.2, 0.21.0, 0.22.1, 0.24.0, 0.25.1, 0.26.0 to 0.30.0
+and 0.33.0: `v1/core/kv_cache_utils.py` (groups, the printed line), `v1/kv_cache_interface.py`
 (pages, blocks of a request), `v1/worker/gpu_worker.py` (budget), `v1/sample/ops` (sampler),
 `config/cache.py` and `engine/arg_utils.py` (defaults).
 """
@@ -71,10 +71,10 @@ _TOKENS_LINE = (
     ((0, 20, 1), TokensLine.CONCURRENCY),
 )
 _BLOCKS_LINE = (((0,), True), ((0, 8), False))
-_MERGED_LINE = (((0,), False), ((0, 30), True))
+_MERGED_LINE = (((0,), False), ((0, 28), True))
 _GRAPHS_IN_BUDGET = (((0,), False), ((0, 20, 0), True))
 _IN_FLIGHT = (((0,), False), ((0, 26), True))
-_STATE_MODE = (((0,), StateMode.NONE), ((0, 29), StateMode.ALIGN))
+_STATE_MODE = (((0,), StateMode.NONE), ((0, 28), StateMode.ALIGN))
 _V0 = (((0,), True), ((0, 8), False))
 
 # The sampler's dummy run keeps 16-bit logits, fp32 ones, and what sorting them takes:
