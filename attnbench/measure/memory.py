@@ -12,6 +12,8 @@ from attnbench.calc.operands import held_bytes, result_bytes
 from attnbench.measure.isolation import Say
 from attnbench.measure.plan import Point
 
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+
 
 class Peak(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes at the high-water mark: all of them, and those beyond inputs and results."""
@@ -45,11 +47,13 @@ def host_peak(point: Point, say: Say) -> Peak:
     The point is prepared and called twice, and the second time counts: the first maps
     the library's code and starts its threads, which differs by megabytes from run to
     run. Between them the allocator gives back what it holds free, or the second would
-    use that again unseen.
+    use that again unseen; and it maps each tensor apart, so that how the heap happens to
+    be cut up changes nothing.
     """
     from attnbench.measure.inputs import make_inputs
     from attnbench.measure.worker import build_call
 
+    _map_each_tensor_apart()
     inputs = make_inputs(point.shape, point.mode, "cpu")
     build_call(point, inputs, "cpu")()
     say("again")
@@ -59,6 +63,13 @@ def host_peak(point: Point, say: Say) -> Peak:
     peak = _high_water_mark() - before
     del result
     return _peak(point, peak)
+
+
+def _map_each_tensor_apart() -> None:
+    """Allocations over 64 KiB get pages of their own, given back when freed (glibc)."""
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(_M_MMAP_THRESHOLD, 64 << 10)
 
 
 def _trim() -> None:
