@@ -10,6 +10,8 @@ from rich.text import Text
 from attnbench.report.as_table import remarks
 from attnbench.report.document import Document, Table, shown
 
+_LEAST_WIDTH = 12  # that a column of words keeps on a narrow terminal
+
 
 def render(document: Document) -> str:
     """The tables, notes and assumptions, as wide as the terminal; NO_COLOR is kept to."""
@@ -27,10 +29,16 @@ def draw(table: Table) -> RichTable:
     drawn = RichTable(
         title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
     )
-    for column in table.columns:
+    rows = [[shown(c, v) for c, v in zip(table.columns, row, strict=True)] for row in table.rows]
+    for number, column in enumerate(table.columns):
+        widest = max([len(column.heading), *(len(row[number]) for row in rows)])
         drawn.add_column(
-            Text(column.heading), justify="right" if column.right else "left", no_wrap=column.right
+            Text(column.heading),
+            justify="right" if column.right else "left",
+            no_wrap=column.right,
+            min_width=min(widest, _LEAST_WIDTH),
+            overflow="fold",
         )
-    for row in table.rows:
-        drawn.add_row(*(Text(shown(c, v)) for c, v in zip(table.columns, row, strict=True)))
+    for row in rows:
+        drawn.add_row(*map(Text, row))
     return drawn

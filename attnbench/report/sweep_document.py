@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.report.document import Column, Document, Table
+from attnbench.spec.attention import Mode
 from attnbench.spec.result import COLUMNS, ResultRow, Status
 from attnbench.units import format_gib, format_ms
 
+# A status in place of a time, where its word is too wide for a column.
+_SHORT = {Status.INTERPRETED.value: "checked", Status.UNSUPPORTED.value: "n/a"}
 _SHAPE = ["mode", "dtype", "batch", "heads", "kv_heads", "head_dim"]
 
 
@@ -53,6 +56,7 @@ def _pivot(shape: dict[str, Any], part: Any, slopes: dict[Any, float]) -> Table:
         aggfunc="first",
         sort=False,
     )
+    decode = shape["mode"] == Mode.DECODE.value
     records = []
     for (causal, variant, backend), times in by_length.iterrows():
         mine = part[
@@ -62,14 +66,12 @@ def _pivot(shape: dict[str, Any], part: Any, slopes: dict[Any, float]) -> Table:
         figures = last[0] if last else {}
         records.append(
             [
-                variant if causal or shape["mode"] == "decode" else f"{variant} (not causal)",
-                backend,
+                f"{variant}/{backend}" + ("" if causal or decode else " (not causal)"),
                 *(times.get(n) for n in lengths),
                 slopes.get((variant, backend, causal, *shape.values())),
                 figures.get("speedup_vs_naive"),
                 figures.get("workspace_bytes"),
                 figures.get("rel_error"),
-                figures.get("kernel_error"),
             ]
         )
     heads = f"{shape['heads']}/{shape['kv_heads']}"
@@ -80,20 +82,18 @@ def _pivot(shape: dict[str, Any], part: Any, slopes: dict[Any, float]) -> Table:
         ),
         columns=(
             Column(key="variant", heading="variant"),
-            Column(key="backend", heading="backend"),
             *(Column(key=str(n), heading=_tokens(n), right=True) for n in lengths),
             Column(key="slope", heading="slope", show="{:.2f}".format, right=True),
             Column(key="speedup", heading="x naive", show="{:.1f}".format, right=True),
             Column(key="workspace", heading="workspace", show=format_gib, right=True),
             Column(key="rel_error", heading="rel_error", show="{:.1e}".format, right=True),
-            Column(key="kernel_error", heading="kernel_error", show="{:.1e}".format, right=True),
         ),
         rows=records,
     )
 
 
 def _cell(status: str, time_ms: float | None) -> str:
-    return format_ms(time_ms) if time_ms is not None else status
+    return format_ms(time_ms) if time_ms is not None else _SHORT.get(status, status)
 
 
 def _tokens(n: int) -> str:
@@ -107,6 +107,6 @@ def _legend(rows: Sequence[ResultRow]) -> str:
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return (
         f"{len(rows)} points: {ended}. Medians; slope: of log time over log tokens; the columns"
-        " after it are at the longest length that ended ok. rel_error: against exact attention;"
-        " kernel_error: against the variant's own mathematics, both in float64."
+        " after it are at the longest length that ended ok; rel_error: against exact attention in"
+        " float64. checked: interpreted, right, not timed; n/a: unsupported, `note` says why."
     )
