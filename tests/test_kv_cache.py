@@ -168,7 +168,7 @@ def test_the_encoders_length_is_an_option(attnbench: Callable[..., Any]) -> None
 def test_beyond_the_stated_context_is_computed_with_a_note(attnbench: Callable[..., Any]) -> None:
     ran = attnbench("kv-cache", "gpt2", "--seq-len", 2048)
     assert ran.code == 0
-    assert "beyond the 1,024" in ran.out
+    assert "beyond the 1,024" in ran.err
 
 
 def test_transformers_semantics_are_said(attnbench: Callable[..., Any]) -> None:
@@ -241,3 +241,19 @@ def test_longcat_keeps_two_latents_a_layer() -> None:
     counted = count(spec)
     assert round(counted.total / 1e9) in (560, 561)
     assert 26e9 < counted.active - 2 * 131072 * 6144 < 28.5e9
+
+
+def test_a_warning_is_said_on_stderr_and_in_json(
+    attnbench: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        '{"model_type": "novel", "hidden_size": 64, "num_hidden_layers": 2, '
+        '"num_attention_heads": 4, "vocab_size": 100, "intermediate_size": 128}'
+    )
+    for command in ("kv-cache", "memory"):
+        table = attnbench(command, path)
+        assert table.code == 0
+        assert "general rule" in table.err
+        assert "general rule" not in table.out
+        assert "general rule" in attnbench(command, path, "--json").json["warnings"][0]

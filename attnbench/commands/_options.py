@@ -1,5 +1,6 @@
 """Options that every command shares."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,4 +25,6 @@ def write(document: Document, fmt: Format, json: bool, output: Path | None) -> N
     """
     if json and fmt not in (Format.TABLE, Format.JSON):
         raise UserError(f"--json and --format {fmt} ask for two formats")
+    for warning in document.warnings:
+        print(f"attnbench: warning: {warning}", file=sys.stderr)
     emit(document, Format.JSON if json else fmt, output)

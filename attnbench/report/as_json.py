@@ -11,4 +11,6 @@ def render(document: Document) -> str:
     whole = {"schema": document.schema, **document.data}
     if document.assumptions:
         whole["assumptions"] = list(document.assumptions)
+    if document.warnings:
+        whole["warnings"] = list(document.warnings)
     return json.dumps(plain(whole), indent=2, allow_nan=False) + "\n"

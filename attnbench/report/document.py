@@ -32,7 +32,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     `data` is the JSON object less its schema. `tables` are shown in order. CSV writes
     the raw values of `records`, or of the first table where there are none. `notes`
     are one-line remarks under the
-    tables, `assumptions` what a number rests on (they stand in `data` too).
+    tables, `assumptions` what a number rests on (they stand in JSON too). `warnings` are
+    no part of the result: a command says them on stderr, in every format, and JSON has
+    them too.
     """
 
     schema: str
@@ -41,6 +43,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     records: Table | None = None
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def shown(column: Column, value: Any) -> str:

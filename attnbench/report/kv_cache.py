@@ -42,7 +42,7 @@ def document(answer: KvAnswer) -> Document:
             Table(columns=_LAYERS, rows=rows, title=title),
             Table(columns=_TOTALS, rows=totals),
         ),
-        notes=tuple(f"Note: {warning}" for warning in answer.warnings),
+        warnings=answer.warnings,
         assumptions=answer.assumptions,
     )
 

@@ -66,6 +66,7 @@ def document(found: MemoryAnswer) -> Document:
         tables=(table,),
         notes=tuple(_notes(found)),
         assumptions=found.assumptions,
+        warnings=found.request.model.warnings,
     )
 
 
@@ -89,4 +90,4 @@ def _notes(found: MemoryAnswer) -> list[str]:
         verdict = f"fits, {format_gb(left)} to spare" if found.fits else f"{format_gb(-left)} short"
         budget = f"{format_gb(request.budget_bytes)} of {format_gb(request.gpu.memory_bytes)}"
         notes.append(f"{request.gpu.name}: {budget} may be used: {verdict}")
-    return notes + [f"Note: {warning}" for warning in request.model.warnings]
+    return notes
