@@ -2,8 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from attnbench.errors import UserError
 
+from ._launch import Launch
 from ._targets import INTERPRETER, MAX_HEAD_DIM, Config, target_of
 from .flash_fwd import _flash_fwd
 from .flash_fwd_configs import config_for
@@ -18,15 +17,6 @@ from .flash_fwd_configs import config_for
 # Whether this copy of the module runs under Triton's interpreter; see `_interpreter.py`.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 _LOG2_E = 1.0 / math.log(2.0)
-
-
-class Launch(NamedTuple):
-    """One kernel launch: everything but the device."""
-
-    kernel: Any
-    grid: tuple[int]
-    arguments: Mapping[str, Any]
-    options: Mapping[str, int | bool]
 
 
 def flash_fwd(

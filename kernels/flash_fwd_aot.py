@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 
+from ._launch import Ahead
 from ._targets import Config
-from .flash import Launch, launch_of
+from .flash import launch_of
 from .flash_fwd_configs import config_for
 
-ENTRY = "_flash_fwd"
+CONFIG = Config
 # Name of a set of features to the settings of `launch_of` that switch them on.
 FEATURES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -30,10 +31,21 @@ _OFF = {"causal": False, "window": None, "sinks": 0, "soft_cap": None,
         "alibi_slopes": None, "kv_lens": None, "scale": None}  # fmt: skip
 
 
+def entries(target: str) -> tuple[str, ...]:
+    """The kernels that are shipped for `target`."""
+    return ("_flash_fwd",)
+
+
 def ahead_of_time(
-    target: str, *, head_dim: int, dtype: torch.dtype, features: str, config: Config | None
-) -> tuple[Launch, Config]:
-    """A launch with CPU tensors that stand for a device's, and its configuration.
+    entry: str,
+    target: str,
+    *,
+    head_dim: int,
+    dtype: torch.dtype,
+    features: str,
+    config: Config | None,
+) -> Ahead:
+    """The launch of `entry`, and what it is judged by: see `_launch.py`.
 
     Raises:
         KeyError: there are no such `features`.
@@ -49,6 +61,9 @@ def ahead_of_time(
     query = torch.empty(1, 8, seq_q, head_dim, dtype=dtype)
     key = torch.empty(1, 2, tokens, head_dim, dtype=dtype)
     lse = torch.empty(1, 8, seq_q)
-    return launch_of(
+    launch = launch_of(
         query, key, key, torch.empty_like(query), lse, config=config, **(_OFF | settings)
-    ), config
+    )
+    # Q Kᵀ and P V.
+    useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
+    return Ahead(launch, config._asdict(), useful)

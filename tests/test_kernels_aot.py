@@ -151,6 +151,33 @@ def test_sass_is_parsed() -> None:
     assert sass.mma_flops(loop, 8) == 8 * 2 * 16 * 8 * 16 + 2 * 2 * 64 * 128 * 16
 
 
+def loop_of(*steps: str) -> list[Instruction]:
+    return [Instruction(op=text.partition(" ")[0], text=text) for text in steps]
+
+
+OPEN, WAIT = "HGMMA.64x128x16.F32.BF16 R24, R8, R24, gsb0", "WARPGROUP.DEPBAR.LE gsb0, 0x0"
+EXP2 = "MUFU.EX2 R4, R4"
+
+
+@pytest.mark.parametrize(
+    ("loop", "overlap"),
+    [
+        ([OPEN, WAIT, EXP2, EXP2], 0.0),
+        ([OPEN, EXP2, EXP2, EXP2, WAIT, EXP2], 0.75),
+        # An iteration's last product is in flight until the next one waits for it.
+        ([EXP2, WAIT, EXP2, OPEN], 0.5),
+        # Two in flight, and the older alone is waited for.
+        ([OPEN, OPEN, "WARPGROUP.DEPBAR.LE gsb0, 0x1", EXP2, WAIT, EXP2], 0.5),
+        # Not the last of its group: nothing is in flight yet.
+        ([OPEN.replace(", gsb0", ""), EXP2, OPEN, WAIT], 0.0),
+        ([OPEN, WAIT], None),
+        (["HMMA.16816.F32.BF16 R4, R8, R12, R4", EXP2], None),
+    ],
+)
+def test_exponentials_under_a_product_in_flight(loop: list[str], overlap: float | None) -> None:
+    assert sass.exp2_overlap(loop_of(*loop)) == overlap
+
+
 AMDGCN = """
 _kernel:
 	s_load_dwordx2 s[0:1], s[2:3], 0x0
@@ -194,6 +221,20 @@ def test_inspect_prints_json_and_saves(attnbench: Callable[..., Any], tmp_path: 
     for file in row["files"].values():
         assert Path(file).is_absolute()
         assert Path(file).stat().st_size
+
+
+def test_a_family_takes_the_features_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"one": ("plain", "causal"), "two": ("plain",)}
+    monkeypatch.setattr(survey, "kernel_families", lambda: tuple(own))
+    monkeypatch.setattr(survey, "feature_names", lambda kernel: own[kernel])
+    monkeypatch.setattr(survey, "entry_names", lambda kernel, target: ("_a", "_b")[: len(kernel)])
+    jobs = survey.jobs_for(kernels=None, targets=["sm_90"], head_dims=[64],
+                           features=["plain", "causal"], dtype="bf16")  # fmt: skip
+    assert [(j.kernel, j.entry, j.features) for j in jobs] == [
+        ("one", "_a", "plain"), ("one", "_a", "causal"),
+        ("one", "_b", "plain"), ("one", "_b", "causal"),
+        ("two", "_a", "plain"), ("two", "_b", "plain"),
+    ]  # fmt: skip
 
 
 def test_a_kernel_that_fails_costs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,11 @@ def load_bits(code: Sequence[Instruction]) -> int | None:
     return min(widths, default=None)
 
 
+def exp2_overlap(code: Sequence[Instruction]) -> float | None:
+    """None: a wave's matrix instructions are in order with its others."""
+    return None
+
+
 def _metadata(text: str, key: str) -> int:
     found = re.search(rf"\.{key}:\s*(\d+)", text)
     if found is None:

@@ -17,25 +17,31 @@ _SUFFIX = "_aot"
 
 
 class CompileJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One kernel to compile: family, target ("sm_90", "gfx942"), shape and features.
+    """One kernel to compile: family, entry, target ("sm_90", "gfx942"), shape and features.
 
-    `config` is (block_m, block_n, num_warps, num_stages); None for the shipped one.
+    `entry` is the JIT function; None for the first that is shipped. `config` holds the
+    fields of the family's configuration; None for the shipped one.
     """
 
     kernel: str
     target: str
     head_dim: int
+    entry: str | None = None
     dtype: str = "bfloat16"
     features: str = "plain"
-    config: tuple[int, int, int, int] | None = None
+    config: dict[str, int] | None = None
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
-    """What the compiler made: `texts` by kind (ttgir, llir, ptx, amdgcn), `binary`."""
+    """What the compiler made: `texts` by kind (ttgir, llir, ptx, amdgcn), `binary`.
+
+    `useful_flops` are those of the matrix products that one program needs in one
+    iteration of its main loop; `num_warps` what the compiler made of the one asked.
+    """
 
     entry: str
-    config: tuple[int, int, int, int]
-    block_d: int
+    config: dict[str, int]
+    useful_flops: int
     num_warps: int
     shared_bytes: int
     texts: dict[str, str]
@@ -51,7 +57,17 @@ def kernel_families() -> tuple[str, ...]:
 
 def feature_names(kernel: str) -> tuple[str, ...]:
     """Sets of features that the family `kernel` can be compiled with."""
-    return tuple(importlib.import_module(f"attnbench.kernels.{kernel}{_SUFFIX}").FEATURES)
+    return tuple(_family(kernel).FEATURES)
+
+
+def entry_names(kernel: str, target: str) -> tuple[str, ...]:
+    """The JIT functions of the family `kernel` that are shipped for `target`."""
+    return tuple(_family(kernel).entries(target))
+
+
+def _family(kernel: str) -> Any:
+    """The module that speaks for the family; `kernels/_launch.py` says what it holds."""
+    return importlib.import_module(f"attnbench.kernels.{kernel}{_SUFFIX}")
 
 
 def compile_ahead(job: CompileJob, *, time_limit_s: float = 180.0) -> Compiled:
@@ -73,23 +89,22 @@ def _compile(job: CompileJob, say: Say) -> Compiled:
 
     stub: Any = _StubDriver(job.target)
     triton.runtime.driver.set_active(stub)
-    family: Any = importlib.import_module(f"attnbench.kernels.{job.kernel}{_SUFFIX}")
-    config = None
-    if job.config is not None:
-        config = importlib.import_module("attnbench.kernels._targets").Config(*job.config)
-    launch, used = family.ahead_of_time(
+    family = _family(job.kernel)
+    entry = job.entry or family.entries(job.target)[0]
+    launch, config, useful_flops = family.ahead_of_time(
+        entry,
         job.target,
         head_dim=job.head_dim,
         dtype=getattr(torch, job.dtype),
         features=job.features,
-        config=config,
+        config=None if job.config is None else family.CONFIG(**job.config),
     )
     made = launch.kernel.warmup(grid=launch.grid, **launch.arguments, **launch.options)
     binary = made.asm.get("cubin") or made.asm["hsaco"]
     return Compiled(
-        entry=family.ENTRY,
-        config=tuple(used),
-        block_d=launch.arguments["BLOCK_D"],
+        entry=entry,
+        config=dict(config),
+        useful_flops=useful_flops,
         num_warps=made.metadata.num_warps,
         shared_bytes=made.metadata.shared,
         texts={kind: text for kind, text in made.asm.items() if isinstance(text, str)},

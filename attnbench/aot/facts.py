@@ -30,9 +30,11 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `registers` a thread. `mma` is the opcode class of the matrix products. The main loop
     is the one with most of them, of two alike the shorter: the unmasked. Of it:
-    `mma_redundancy` is FLOPs executed over 4 · BLOCK_M · BLOCK_N · BLOCK_D (None where
-    opcodes do not say), `load_bits` the narrowest load from global memory,
-    `loop_instructions_per_mma_flop` its instructions, all warps', over those useful FLOPs.
+    `mma_redundancy` is FLOPs executed over those that the mathematics needs (None where
+    opcodes do not say), `load_bits` the narrowest load from global memory, `exp2_overlap`
+    the share of its exponentials issued while a wgmma is in flight (None where there is
+    no wgmma), `loop_instructions_per_mma_flop` its instructions, all warps', over the
+    FLOPs needed.
     """
 
     kernel: str
@@ -51,6 +53,7 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     mma: str | None
     mma_redundancy: float | None
     load_bits: int | None
+    exp2_overlap: float | None
     loop_instructions: int | None
     loop_instructions_per_mma_flop: float | None
     barriers: int | None
@@ -77,8 +80,6 @@ def facts_of(job: CompileJob, made: Compiled) -> KernelFacts:
         reader, loops = amdgcn, amd.loops
         registers, spill_bytes = amd.registers, amd.scratch_bytes
         ctas = _ctas_per_cu(registers, made.shared_bytes, made.num_warps)
-    block_m, block_n, num_warps, num_stages = made.config
-    useful = 4 * block_m * block_n * made.block_d
     return KernelFacts(
         kernel=job.kernel,
         entry=made.entry,
@@ -86,19 +87,14 @@ def facts_of(job: CompileJob, made: Compiled) -> KernelFacts:
         head_dim=job.head_dim,
         dtype=job.dtype,
         features=job.features,
-        config={
-            "block_m": block_m,
-            "block_n": block_n,
-            "num_warps": num_warps,
-            "num_stages": num_stages,
-        },
+        config=made.config,
         registers=registers,
         spill_bytes=spill_bytes,
         shared_bytes=made.shared_bytes,
         shared_limit_bytes=SHARED_LIMIT_BYTES[known],
         ctas_per_sm=ctas[0],
         ctas_limit=ctas[1],
-        **_of_main_loop(reader, loops, useful, made.num_warps),
+        **_of_main_loop(reader, loops, made.useful_flops, made.num_warps),
     )
 
 
@@ -108,7 +104,7 @@ def _of_main_loop(
     """The facts of the main loop; all None where no loop has a matrix product."""
     with_mma = [loop for loop in loops if reader.mma_of(loop)]
     if not with_mma:
-        names = ("mma", "mma_redundancy", "load_bits", "loop_instructions",
+        names = ("mma", "mma_redundancy", "load_bits", "exp2_overlap", "loop_instructions",
                  "loop_instructions_per_mma_flop", "barriers")  # fmt: skip
         return dict.fromkeys(names)
     loop = max(with_mma, key=lambda loop: (len(reader.mma_of(loop)), -len(loop)))
@@ -117,6 +113,7 @@ def _of_main_loop(
         "mma": reader.mma_of(loop)[0].op.partition(".")[0],
         "mma_redundancy": None if executed is None else executed / useful,
         "load_bits": reader.load_bits(loop),
+        "exp2_overlap": reader.exp2_overlap(loop),
         "loop_instructions": len(loop),
         "loop_instructions_per_mma_flop": len(loop) * num_warps / useful,
         "barriers": sum(c.op.startswith(("BAR.", "s_barrier")) for c in loop),
@@ -154,7 +151,7 @@ def save_files(job: CompileJob, made: Compiled, folder: Path) -> dict[str, str]:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{job.kernel}-{job.target}-d{job.head_dim}-{job.dtype}-{job.features}"
+    stem = f"{made.entry.lstrip('_')}-{job.target}-d{job.head_dim}-{job.dtype}-{job.features}"
     binary_kind = "hsaco" if "amdgcn" in made.texts else "cubin"
     contents: dict[str, bytes] = {kind: text.encode() for kind, text in made.texts.items()}
     contents[binary_kind] = made.binary

@@ -16,6 +16,7 @@ _LABEL = re.compile(r"^(\.L_x_\d+):")
 _TARGET = re.compile(r"(.*)`\((\.L_x_\d+)\)")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 _SHAPE = re.compile(r"\.(\d+)x(\d+)x(\d+)\.")
+_ALLOWED = re.compile(r"gsb0,\s*(0x[0-9a-f]+)")
 _SM_80_MMA = 2 * 16 * 8 * 16  # HMMA.16816: FLOPs a warp
 _WARPGROUP = 4
 
@@ -112,6 +113,28 @@ def load_bits(code: Sequence[Instruction]) -> int | None:
         if c.op.startswith("LDGSTS")
     ]
     return min(widths, default=None)
+
+
+def exp2_overlap(loop: Sequence[Instruction]) -> float | None:
+    """Share of the exponentials of `loop` issued while a wgmma group is in flight.
+
+    HGMMA with the barrier gsb0 closes a group, which is then in flight until
+    WARPGROUP.DEPBAR lets no more than its last operand be. What one iteration leaves
+    in flight is so at the start of the next. None without HGMMA or exponentials.
+    """
+    exponentials = sum(c.op.startswith("MUFU.EX2") for c in loop)
+    if not exponentials or not any(c.op.startswith("HGMMA") for c in loop):
+        return None
+    in_flight = overlapped = 0
+    for turn in range(2):  # the second starts with what the first left
+        for c in loop:
+            if c.op.startswith("HGMMA") and "gsb0" in c.text:
+                in_flight += 1
+            elif c.op.startswith("WARPGROUP.DEPBAR") and (allowed := _ALLOWED.search(c.text)):
+                in_flight = min(in_flight, int(allowed[1], 16))
+            elif turn and c.op.startswith("MUFU.EX2") and in_flight:
+                overlapped += 1
+    return overlapped / exponentials
 
 
 def _run(tool: str, *arguments: str) -> str:

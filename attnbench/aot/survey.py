@@ -5,7 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from attnbench.aot.compile import CompileJob, compile_ahead, feature_names, kernel_families
+from attnbench.aot.compile import (
+    CompileJob,
+    compile_ahead,
+    entry_names,
+    feature_names,
+    kernel_families,
+)
 from attnbench.aot.facts import KernelFacts, facts_of, save_files
 from attnbench.errors import MachineError, UserError, unknown_name
 from attnbench.kernels._targets import MAX_HEAD_DIM, SHARED_LIMIT_BYTES, family
@@ -19,6 +25,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """A kernel that could not be compiled or read, and why."""
 
     kernel: str
+    entry: str | None
     target: str
     head_dim: int
     features: str
@@ -35,6 +42,8 @@ def jobs_for(
 ) -> list[CompileJob]:
     """One job for each combination; all kernels where `kernels` is None.
 
+    A family is compiled with those of `features` that it has.
+
     Raises:
         UserError: an unknown kernel, target, feature or dtype, or a head too wide.
     """
@@ -42,26 +51,30 @@ def jobs_for(
         if head_dim > MAX_HEAD_DIM:
             raise UserError(f"head_dim: {head_dim} is not in 1..{MAX_HEAD_DIM}")
     families = kernel_families()
-    jobs = []
-    for kernel in families if kernels is None else kernels:
-        if kernel not in families:
-            raise unknown_name("kernel", kernel, families)
-        names = feature_names(kernel)
-        for unknown in (name for name in features if name not in names):
-            raise unknown_name(f"feature of {kernel}", unknown, names)
-        jobs += [
-            CompileJob(
-                kernel=kernel,
-                target=_known_target(target),
-                head_dim=head_dim,
-                dtype=_torch_name(dtype),
-                features=name,
-            )
-            for target in targets
-            for head_dim in head_dims
-            for name in features
-        ]
-    return jobs
+    chosen = families if kernels is None else tuple(kernels)
+    for unknown in (name for name in chosen if name not in families):
+        raise unknown_name("kernel", unknown, families)
+    known = {kernel: feature_names(kernel) for kernel in chosen}
+    every = tuple(dict.fromkeys(name for names in known.values() for name in names))
+    for unknown in (name for name in features if name not in every):
+        raise unknown_name(f"feature of {', '.join(chosen)}", unknown, every)
+    targets = [_known_target(target) for target in targets]
+    return [
+        CompileJob(
+            kernel=kernel,
+            entry=entry,
+            target=target,
+            head_dim=head_dim,
+            dtype=_torch_name(dtype),
+            features=name,
+        )
+        for kernel in chosen
+        for target in targets
+        for entry in entry_names(kernel, target)
+        for head_dim in head_dims
+        for name in features
+        if name in known[kernel]
+    ]
 
 
 def survey(
@@ -87,6 +100,7 @@ def survey(
         except MachineError as error:
             yield Failed(
                 kernel=job.kernel,
+                entry=job.entry,
                 target=job.target,
                 head_dim=job.head_dim,
                 features=job.features,

@@ -17,7 +17,7 @@ from attnbench.units import format_gib, parse_lengths
 app = typer.Typer(add_completion=False)
 
 _COLUMNS = (
-    Column(key="kernel", heading="kernel"),
+    Column(key="entry", heading="kernel"),
     Column(key="target", heading="target"),
     Column(key="head_dim", heading="D", right=True),
     Column(key="features", heading="features"),
@@ -30,6 +30,7 @@ _COLUMNS = (
     Column(key="mma", heading="MMA"),
     Column(key="mma_redundancy", heading="redundancy", show="{:.2f}".format, right=True),
     Column(key="load_bits", heading="load bits", right=True),
+    Column(key="exp2_overlap", heading="exp2 overlap", show="{:.2f}".format, right=True),
     Column(key="loop_instructions", heading="loop instr.", right=True),
 )
 _NOTES = (
@@ -88,4 +89,6 @@ def _tell(job: object) -> None:
 
 
 def _shown_config(config: dict[str, int]) -> str:
-    return "{block_m}×{block_n} w{num_warps} s{num_stages}".format(**config)
+    sizes = [str(size) for name, size in config.items() if not name.startswith("num_")]
+    counts = [f"{name[4]}{n}" for name, n in config.items() if name.startswith("num_")]
+    return " ".join(["×".join(sizes), *counts])
