@@ -107,6 +107,8 @@ def memory(
     sequence_parallel: bool | None = None,
     lora_rank: int | None = None,
     lora_targets: Sequence[str] | None = None,
+    tokens: int | None = None,
+    mfu: float | None = None,
 ) -> MemoryAnswer:
     """Memory that serving or training takes, on the whole and on the fullest GPU.
 
@@ -136,6 +138,8 @@ def memory(
         "sequence_parallel": sequence_parallel,
         "lora_rank": lora_rank,
         "lora_targets": lora_targets,
+        "tokens": tokens,
+        "mfu": mfu,
     }
     _mode(mode, serving_only, training_only)
     _sizes(seq_len=seq_len, batch=batch, tp=tp, pp=pp, ep=ep, dp=dp, encoder_len=encoder_len)
@@ -143,7 +147,10 @@ def memory(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         lora_rank=lora_rank,
+        tokens=tokens,
     )
+    if mfu is not None and not 0 < mfu <= 1:
+        raise UserError(f"--mfu: {mfu:g} is not over 0 and at most 1")
     if not 0 < utilization <= 1:
         raise UserError(f"--utilization: {utilization:g} is not over 0 and at most 1")
     if overhead_bytes is not None and not 0 <= overhead_bytes <= _AT_MOST:
@@ -169,6 +176,8 @@ def memory(
             master_weights=master_weights is not False,
             sequence_parallel=sequence_parallel is True,
             lora=_lora(lora_rank, lora_targets),
+            tokens=tokens,
+            mfu=0.4 if mfu is None else mfu,
         )
     scheme, note = _scheme(spec, str(weight_dtype), work)
     if weight_dtype != "auto":  # then the file's own count of bytes says nothing

@@ -15,6 +15,7 @@ _BYTES_SUFFIX = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "k": KIB, "m": MIB, "g": GIB, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1 << 40,
 }  # fmt: skip
+_COUNT_SUFFIX = {"": 1, "b": 10**9, "t": 10**12}
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 _MAX_DIGITS = 15  # far over any length or memory there is; keeps hostile input cheap
 
@@ -75,6 +76,15 @@ def parse_bytes(text: str, *, what: str = "bytes") -> int:
     1610612736
     """
     return _parse(text, _BYTES_SUFFIX, what=what, example="6GiB, 6GB or a number of bytes")
+
+
+def parse_count(text: str, *, what: str = "count") -> int:
+    """A large count: '300b' (10^9), '1.5t' (10^12) or a plain number.
+
+    >>> parse_count("1.5t")
+    1500000000000
+    """
+    return _parse(text, _COUNT_SUFFIX, what=what, example="300b (10^9), 1.5t (10^12) or a number")
 
 
 def format_gib(n_bytes: int) -> str:

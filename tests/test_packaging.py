@@ -94,6 +94,8 @@ def test_the_probe_can_fail() -> None:
         ["validate", "--help"],
         ["gpus"],
         ["variants"],
+        ["speculate"],
+        ["paging", "llama-3-8b"],
         ["sweep", "--help"],
     ],
     ids=" ".join,

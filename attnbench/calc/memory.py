@@ -49,7 +49,10 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is trained: micro-batches of `batch` sequences of `seq_len` tokens."""
+    """How a model is trained: micro-batches of `batch` sequences of `seq_len` tokens.
+
+    `tokens` of the whole run, None for as many as suit the model; `mfu` a stated share.
+    """
 
     seq_len: int
     batch: int
@@ -59,6 +62,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     master_weights: bool = True
     sequence_parallel: bool = False
     lora: Lora | None = None
+    tokens: int | None = None
+    mfu: float = 0.4
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):

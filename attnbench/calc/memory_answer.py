@@ -9,6 +9,7 @@ from attnbench.calc.memory import Memory, Serving, Training, overhead_per_gpu, s
 from attnbench.calc.parallel import Parallel
 from attnbench.calc.quantization import Scheme, plain_scheme
 from attnbench.calc.training import Optimizer
+from attnbench.calc.training_cost import TrainingCost, training_cost
 from attnbench.errors import AttnbenchError
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.hardware import HardwareSpec
@@ -50,11 +51,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request; `fits` None where no GPU is named."""
+    """The answer to a request; `fits` None where no GPU is named, `cost` that of training."""
 
     request: Request
     memory: Memory
     fits: bool | None
+    cost: TrainingCost | None
     assumptions: tuple[str, ...]
 
 
@@ -84,7 +86,24 @@ def answer(request: Request) -> MemoryAnswer:
         request=request,
         memory=memory,
         fits=None if budget is None else memory.per_gpu_bytes <= budget,
+        cost=_cost(request, memory) if isinstance(request.work, Training) else None,
         assumptions=tuple(_assumptions(request)),
+    )
+
+
+def _cost(request: Request, memory: Memory) -> TrainingCost:
+    work = request.work
+    assert isinstance(work, Training)
+    # Frozen weights may be stored in fewer bits; they are multiplied in 16.
+    dtype = request.scheme.dtype if request.scheme.dtype.bits >= 16 else Dtype.BF16
+    return training_cost(
+        request.model,
+        seq_len=work.seq_len,
+        tokens=work.tokens,
+        gpus=memory.gpus,
+        peak_flops_per_s=None if request.gpu is None else request.gpu.peak_flops_per_s(dtype),
+        mfu=work.mfu,
+        adapters=memory.trainable if work.lora else None,
     )
 
 
@@ -232,3 +251,7 @@ def _of_training(request: Request) -> Iterator[str]:
             "the model's own weights frozen"
         )
     yield "not counted: fragmentation, gradients of activations, ZeRO's gathering buffers"
+    why = "as asked" if work.tokens else "20 for each active parameter (Hoffmann et al. 2022)"
+    yield f"training cost: tokens {why}; 6ND FLOPs and attention's, nothing recomputed"
+    if request.gpu is not None:
+        yield f"days: {work.mfu:g} of the dense peak is used (MFU), a stated share: --mfu"

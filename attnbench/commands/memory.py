@@ -13,7 +13,7 @@ from attnbench.commands._options import FormatOption, JsonOption, OutputOption, 
 from attnbench.errors import UserError
 from attnbench.report.emit import Format
 from attnbench.report.memory import document
-from attnbench.units import parse_bytes, parse_length
+from attnbench.units import parse_bytes, parse_count, parse_length
 
 app = typer.Typer(add_completion=False)
 
@@ -82,6 +82,12 @@ def memory(
     lora_targets: Annotated[
         str | None, _training("all-linear (unless said), attention, or names: q_proj,v_proj.")
     ] = None,
+    tokens: Annotated[
+        str | None, _training("Tokens of the whole run: 300b, 1.5t; 20 a parameter.")
+    ] = None,
+    mfu: Annotated[
+        float | None, _training("Share of the peak that the run uses; 0.4 unless said.")
+    ] = None,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
     output: OutputOption = None,
@@ -111,6 +117,8 @@ def memory(
         sequence_parallel=sequence_parallel,
         lora_rank=lora_rank,
         lora_targets=None if lora_targets is None else lora_targets.split(","),
+        tokens=None if tokens is None else parse_count(tokens, what="--tokens"),
+        mfu=mfu,
     )
     if engine is not None:
         from attnbench.commands import _engine_memory

@@ -4,6 +4,7 @@ import msgspec
 
 from attnbench.calc.memory import Serving
 from attnbench.calc.memory_answer import MemoryAnswer
+from attnbench.calc.training_cost import TrainingCost
 from attnbench.report.document import Column, Document, Table
 from attnbench.units import format_count, format_gb, format_gib
 
@@ -43,6 +44,7 @@ def document(found: MemoryAnswer) -> Document:
         "gpu_memory_bytes": request.gpu.memory_bytes if request.gpu else None,
         "budget_bytes": request.budget_bytes,
         "fits": found.fits,
+        "training_cost": msgspec.to_builtins(found.cost),
         "assumptions": found.assumptions,
     }
     several = memory.gpus > 1
@@ -85,9 +87,21 @@ def _notes(found: MemoryAnswer) -> list[str]:
     ]
     if memory.trainable:
         notes.append(f"Trained: {format_count(memory.trainable)} ({memory.trainable:,})")
+    if found.cost is not None:
+        notes.append(_cost_note(found.cost))
     if request.gpu is not None and request.budget_bytes is not None:
         left = request.budget_bytes - memory.per_gpu_bytes
         verdict = f"fits, {format_gb(left)} to spare" if found.fits else f"{format_gb(-left)} short"
         budget = f"{format_gb(request.budget_bytes)} of {format_gb(request.gpu.memory_bytes)}"
         notes.append(f"{request.gpu.name}: {budget} may be used: {verdict}")
     return notes
+
+
+def _cost_note(cost: TrainingCost) -> str:
+    note = f"Training: {format_count(cost.tokens)} tokens, {cost.total_flops:.3g} FLOPs"
+    if cost.tokens != cost.optimal_tokens:
+        note += f" (compute-optimal: {format_count(cost.optimal_tokens)} tokens)"
+    if cost.days is not None and cost.gpu_hours is not None:
+        note += f", {cost.days:,.3g} days on {cost.gpus:,} GPUs at MFU {cost.mfu:g}"
+        note += f" ({cost.gpu_hours:,.0f} GPU hours)"
+    return note
