@@ -2,12 +2,14 @@
 
 import json
 
+import msgspec
 import pytest
 
 from attnbench.calc.params import count
 from attnbench.calc.training_cost import optimal_tokens, training_days, training_flops
 from attnbench.catalog import load_model
 from attnbench.cli import run
+from attnbench.spec.model import Sliding
 
 # What the papers state: tokens, FLOPs of the run, and how many digits they give.
 PUBLISHED = {
@@ -37,13 +39,15 @@ def test_attention_is_half_of_what_torch_counts_for_all_pairs() -> None:
 
 
 def test_a_window_is_a_mean_of_what_tokens_see() -> None:
-    model = load_model("mistral-7b")
-    attention = next(iter(model.layers)).mixers[0]
-    window = attention.window  # type: ignore[union-attr]
-    s = 3 * window
-    seen = sum(min(i + 0.5, window) for i in range(s))  # self counts half while it grows
-    each = 6 * model.num_layers * 32 * 2 * 128
-    found = training_flops(model, tokens=s, seq_len=s).attention
+    gemma = load_model("gemma-2-9b")
+    layer = next(x for x in gemma.layers if isinstance(x.mixers[0], Sliding))
+    mixer = layer.mixers[0]
+    assert isinstance(mixer, Sliding)
+    s = 3 * mixer.window
+    seen = sum(min(i + 0.5, mixer.window) for i in range(s))  # self counts half while it grows
+    each = 6 * layer.count * mixer.heads * (mixer.key_dim + mixer.value_dim)
+    local = msgspec.structs.replace(gemma, layers=(layer,))
+    found = training_flops(local, tokens=s, seq_len=s).attention
     assert found == pytest.approx(each * seen, rel=1e-4)
 
 
