@@ -35,16 +35,17 @@ def visible(
     query_at, key_at, left, right, sinks,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
-    # Which pairs are attended, [M, N], from positions query_at [M] and key_at [N].
+    # Which pairs are attended, from positions shaped to broadcast: query_at [M, 1] and
+    # key_at [1, N], or the other way round.
     # Causal: key_at <= query_at. Window: query_at - left <= key_at <= query_at + right.
     # The first `sinks` keys are exempt from the window, never from causality.
-    distance = query_at[:, None] - key_at[None, :]
+    distance = query_at - key_at
     if WINDOW:
         seen = distance <= left
         if not CAUSAL:
             seen = seen & (distance >= -right)
         if SINKS:
-            seen = seen | (key_at[None, :] < sinks)
+            seen = seen | (key_at < sinks)
         if CAUSAL:
             seen = seen & (distance >= 0)
     else:
@@ -59,6 +60,72 @@ def soft_cap(logits, cap):
     # what lies below that. For a large x, e²ˣ overflows to inf, and 2/inf is the 0 wanted.
     power = tl.exp2(logits * (2.0 * LOG2_E / cap))
     return (cap * LOG2_E) * (1.0 - 2.0 / (1.0 + power))
+
+
+@triton.jit
+def biased(logits, slope, query_at, key_at, CAUSAL: tl.constexpr):
+    # ALiBi: logits less slope · |distance|; positions shaped to broadcast.
+    # Press et al. 2022, arXiv:2108.12409.
+    distance = (query_at - key_at).to(tl.float32)
+    return logits - slope * (distance if CAUSAL else tl.abs(distance))
+
+
+@triton.jit
+def key_blocks(
+    block, keys, offset, seq_q, left, right, sinks,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    # Which blocks of BLOCK_N keys the rows of `block` see; row i stands at i + offset.
+    # Unmasked, every pair of them seen: from key `whole` up to `whole_stop`.
+    # Masked: `sink_blocks` from key 0, `edge_blocks` from `start`, and `last_blocks` from
+    # `whole_stop`; `masked_at` says where each is.
+    # Answers start, whole, whole_stop, sink_blocks, edge_blocks, last_blocks.
+    first_at = block * BLOCK_M + offset
+    last_at = tl.minimum(block * BLOCK_M + BLOCK_M, seq_q) - 1 + offset
+    start = 0 * block
+    whole = start
+    stop = keys
+    whole_stop = keys // BLOCK_N * BLOCK_N
+    if WINDOW:
+        start = tl.maximum(first_at - left, 0) // BLOCK_N * BLOCK_N
+        whole = (tl.maximum(last_at - left, 0) + BLOCK_N - 1) // BLOCK_N * BLOCK_N
+    if CAUSAL:
+        stop = tl.minimum(stop, last_at + 1)
+        whole_stop = tl.minimum(whole_stop, tl.maximum(first_at + 1, 0) // BLOCK_N * BLOCK_N)
+    elif WINDOW:
+        stop = tl.minimum(stop, last_at + right + 1)
+        whole_stop = tl.minimum(
+            whole_stop, tl.maximum(first_at + right + 1, 0) // BLOCK_N * BLOCK_N
+        )
+        if SINKS:
+            stop = tl.maximum(stop, tl.minimum(sinks, keys))
+    whole_stop = tl.maximum(whole_stop, whole)
+    sink_blocks = 0 * block
+    edge_blocks = 0 * block
+    if WINDOW:
+        edge_blocks = tl.maximum(tl.minimum(whole, stop) - start + BLOCK_N - 1, 0) // BLOCK_N
+    if SINKS:
+        sink_blocks = (tl.minimum(start, sinks) + BLOCK_N - 1) // BLOCK_N
+    last_blocks = tl.maximum(stop - whole_stop + BLOCK_N - 1, 0) // BLOCK_N
+    return start, whole, whole_stop, sink_blocks, edge_blocks, last_blocks
+
+
+@triton.jit
+def masked_at(
+    index, start, whole_stop, sink_blocks, edge_blocks,
+    WINDOW: tl.constexpr, SINKS: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    # The first key of block `index` of the masked ones that `key_blocks` counts.
+    at = whole_stop + index * BLOCK_N
+    if WINDOW:
+        past = index - sink_blocks - edge_blocks
+        at = tl.where(
+            past < 0, start + (index - sink_blocks) * BLOCK_N, whole_stop + past * BLOCK_N
+        )
+    if SINKS:
+        at = tl.where(index < sink_blocks, index * BLOCK_N, at)
+    return tl.multiple_of(at, BLOCK_N)
 
 
 @triton.jit

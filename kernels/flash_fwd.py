@@ -9,8 +9,11 @@ import triton.language as tl
 from ._softmax import (
     LOG2_E,
     NO_MAXIMUM,
+    biased,
     finish,
+    key_blocks,
     load_tile,
+    masked_at,
     online_softmax,
     soft_cap,
     visible,
@@ -36,16 +39,8 @@ def _attend(
     value_tile = column[:, None] * stride_vt + d[None, :] * stride_vd
     for index in range(0, count):
         at = first + index * BLOCK_N
-        if MASKED and WINDOW:
-            index_past = index - sink_blocks - edge_blocks
-            at = tl.where(
-                index_past < 0,
-                start + (index - sink_blocks) * BLOCK_N,
-                first + index_past * BLOCK_N,
-            )
-            if SINKS:
-                at = tl.where(index < sink_blocks, index * BLOCK_N, at)
-            at = tl.multiple_of(at, BLOCK_N)
+        if MASKED:
+            at = masked_at(index, start, first, sink_blocks, edge_blocks, WINDOW, SINKS, BLOCK_N)
         # 64 bits for the block, 32 inside it: a head's keys may span over 2³¹ elements.
         keys_at = key_base + at.to(tl.int64) * stride_kt
         values_at = value_base + at.to(tl.int64) * stride_vt
@@ -60,10 +55,11 @@ def _attend(
         elif ALIBI:
             scores = scores * factor
         if ALIBI:
-            distance = (query_at[:, None] - key_at[None, :]).to(tl.float32)
-            scores = scores - slope * (distance if CAUSAL else tl.abs(distance))
+            scores = biased(scores, slope, query_at[:, None], key_at[None, :], CAUSAL)
         if MASKED and (CAUSAL or WINDOW):
-            seen = visible(query_at, key_at, left, right, sinks, CAUSAL, WINDOW, SINKS)
+            seen = visible(
+                query_at[:, None], key_at[None, :], left, right, sinks, CAUSAL, WINDOW, SINKS
+            )
             scores = tl.where(seen, scores, float("-inf"))
         if MASKED and RAGGED:
             scores = tl.where(inside[None, :], scores, float("-inf"))
@@ -138,43 +134,17 @@ def _flash_fwd(
     if ALIBI:
         slope = tl.load(SLOPES + head) * LOG2_E
 
-    # The rows of this block stand at first_at..last_at. `start` and `stop` bound the keys
-    # that one of them sees, `whole` and `whole_stop` the blocks that all of them see.
     query_at = row + (seq_kv - seq_q)
-    first_at = block * BLOCK_M + (seq_kv - seq_q)
-    last_at = tl.minimum(block * BLOCK_M + BLOCK_M, seq_q) - 1 + (seq_kv - seq_q)
-    start = 0 * block
-    whole = start
-    stop = keys
-    whole_stop = keys // BLOCK_N * BLOCK_N
-    if WINDOW:
-        start = tl.maximum(first_at - left, 0) // BLOCK_N * BLOCK_N
-        whole = (tl.maximum(last_at - left, 0) + BLOCK_N - 1) // BLOCK_N * BLOCK_N
-    if CAUSAL:
-        stop = tl.minimum(stop, last_at + 1)
-        whole_stop = tl.minimum(whole_stop, tl.maximum(first_at + 1, 0) // BLOCK_N * BLOCK_N)
-    elif WINDOW:
-        stop = tl.minimum(stop, last_at + right + 1)
-        whole_stop = tl.minimum(
-            whole_stop, tl.maximum(first_at + right + 1, 0) // BLOCK_N * BLOCK_N
-        )
-        if SINKS:
-            stop = tl.maximum(stop, tl.minimum(sinks, keys))
-    whole_stop = tl.maximum(whole_stop, whole)
-
+    start, whole, whole_stop, sink_blocks, edge_blocks, last_blocks = key_blocks(
+        block, keys, seq_kv - seq_q, seq_q, left, right, sinks,
+        CAUSAL, WINDOW, SINKS, BLOCK_M, BLOCK_N,
+    )  # fmt: skip
     acc = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)
     top = tl.full((BLOCK_M,), NO_MAXIMUM, tl.float32)
     total = tl.full((BLOCK_M,), 0.0, tl.float32)
     if CAUSAL or WINDOW or RAGGED:
-        sink_blocks = 0 * block
-        edge_blocks = 0 * block
-        if WINDOW:
-            edge_blocks = tl.maximum(tl.minimum(whole, stop) - start + BLOCK_N - 1, 0) // BLOCK_N
-        if SINKS:
-            sink_blocks = (tl.minimum(start, sinks) + BLOCK_N - 1) // BLOCK_N
-        masked = tl.maximum(stop - whole_stop + BLOCK_N - 1, 0) // BLOCK_N
         acc, top, total = _attend(
-            acc, top, total, query, key_base, value_base, sink_blocks + edge_blocks + masked,
+            acc, top, total, query, key_base, value_base, sink_blocks + edge_blocks + last_blocks,
             whole_stop, start, sink_blocks, edge_blocks,
             keys, query_at, left, right, sinks, slope, factor, cap,
             stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,

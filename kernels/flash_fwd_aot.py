@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 
+from ._features import Features
 from ._launch import Ahead
 from ._targets import Config
 from .flash import launch_of
 from .flash_fwd_configs import config_for
 
 CONFIG = Config
-# Name of a set of features to the settings of `launch_of` that switch them on.
+# Name of a set of features to the settings of `flash_fwd` that switch them on.
 FEATURES: dict[str, dict[str, Any]] = {
     "plain": {},
     "causal": {"causal": True},
@@ -27,8 +28,6 @@ FEATURES["all"] = {
     for name, setting in FEATURES[features].items()
 }
 _TOKENS = 4096  # divisible by every block: no ragged end
-_OFF = {"causal": False, "window": None, "sinks": 0, "soft_cap": None,
-        "alibi_slopes": None, "kv_lens": None, "scale": None}  # fmt: skip
 
 
 def entries(target: str) -> tuple[str, ...]:
@@ -53,17 +52,16 @@ def ahead_of_time(
     settings = dict(FEATURES[features])
     tokens = _TOKENS + 1 if settings.pop("ragged", False) else _TOKENS
     seq_q = settings.pop("seq_q", tokens)
+    asked = Features(**settings)
     if config is None:
         config = config_for(
             target, head_dim=head_dim, dtype=dtype, seq_q=seq_q, seq_kv=tokens,
-            featured=bool(settings.keys() - {"causal"}),
+            featured=asked.costly(),
         )  # fmt: skip
     query = torch.empty(1, 8, seq_q, head_dim, dtype=dtype)
     key = torch.empty(1, 2, tokens, head_dim, dtype=dtype)
     lse = torch.empty(1, 8, seq_q)
-    launch = launch_of(
-        query, key, key, torch.empty_like(query), lse, config=config, **(_OFF | settings)
-    )
+    launch = launch_of(query, key, key, torch.empty_like(query), lse, asked, config)
     # Q Kᵀ and P V.
     useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
     return Ahead(launch, config._asdict(), useful)

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from _kernel_checks import attend, breach  # noqa: E402
+from attnbench.kernels import _features  # noqa: E402
 from attnbench.kernels import flash as compiled  # noqa: E402
 from attnbench.kernels._interpreter import interpreted, load_interpreted  # noqa: E402
 from attnbench.kernels._targets import Config  # noqa: E402
@@ -215,11 +216,11 @@ MUTATIONS = {
     "causal_mask_one_right": ("_softmax.py", "seen = distance >= 0", "seen = distance >= -1"),
     "window_one_short": ("_softmax.py", "distance <= left", "distance < left"),
     "empty_row_divides_by_zero": ("_softmax.py", "tl.where(empty, 1.0, total)", "total"),
-    "natural_base": ("flash.py", "_LOG2_E = 1.0 / math.log(2.0)", "_LOG2_E = 1.0"),
+    "natural_base": ("_features.py", "_LOG2_E = 1.0 / math.log(2.0)", "_LOG2_E = 1.0"),
     "last_key_dropped": ("flash_fwd.py", "key_at < keys", "key_at < keys - 1"),
     "wrong_kv_head": ("flash_fwd.py", "head // group", "head // (group + 1)"),
     "whole_blocks_one_too_many": (
-        "flash_fwd.py", "tl.maximum(first_at + 1, 0) //", "tl.maximum(first_at + BLOCK_N, 0) //",
+        "_softmax.py", "tl.maximum(first_at + 1, 0) //", "tl.maximum(first_at + BLOCK_N, 0) //",
     ),
     "alignment_top_left": ("flash_fwd.py", "query_at = row + (seq_kv - seq_q)", "query_at = row"),
 }  # fmt: skip
@@ -268,10 +269,10 @@ def test_interpreted_copy_leaves_the_process_alone() -> None:
 
     import triton
 
-    assert interpreted("flash").INTERPRETED
+    assert interpreted("_features").INTERPRETED
     assert not triton.knobs.runtime.interpret
     assert "TRITON_INTERPRET" not in os.environ
-    assert not compiled.INTERPRETED
+    assert not _features.INTERPRETED
     assert type(compiled._flash_fwd).__name__ == "JITFunction"
 
 
