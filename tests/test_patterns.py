@@ -56,6 +56,10 @@ def test_counts_and_blocks_are_those_of_the_predicate(case: tuple[Any, int, int]
     seen = {(i, j) for i in queries for j in range(seq_kv) if pattern.allows(i, j)}
     assert pattern.pairs(seq_q, seq_kv) == len(seen)
     assert pattern.keys(seq_q, seq_kv) == len({j for _, j in seen})
+    for visible in (1, seq_kv // 2, seq_kv):
+        left = {(i, j) for i, j in seen if j < visible}
+        assert pattern.pairs(seq_q, seq_kv, visible) == len(left)
+        assert pattern.keys(seq_q, seq_kv, visible) == len({j for _, j in left})
     if not hasattr(pattern, "blocks"):
         return
     for rows in (1, 5):

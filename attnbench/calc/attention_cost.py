@@ -34,57 +34,74 @@ def pattern_cost(shape: AttentionShape, mode: Mode, pattern: Pattern) -> Cost:
 
     Source: Dao 2023, arXiv:2307.08691, section 3.1 and 4.1.
     """
-    pairs = shape.batch * shape.heads * pattern.pairs(shape.seq_q, shape.seq_kv)
-    forward = 4 * pairs * shape.head_dim
-    keys = pattern.keys(shape.seq_q, shape.seq_kv)
+    pairs = shape.batch * pattern.pairs(shape.seq_q, shape.seq_kv)
+    keys = shape.batch * pattern.keys(shape.seq_q, shape.seq_kv)
+    return softmax_cost(shape, mode, pairs=pairs, keys=keys)
+
+
+def softmax_cost(shape: AttentionShape, mode: Mode, *, pairs: int, keys: int) -> Cost:
+    """Cost of softmax attention over `pairs` a head and `keys` a KV head, all sequences'."""
+    forward = 4 * shape.heads * pairs * shape.head_dim
     flops = {Mode.BWD: forward * 5 // 2, Mode.FWD_BWD: forward * 7 // 2}.get(mode, forward)
-    return Cost(pairs=pairs, flops=flops, bytes_min=operand_bytes(shape, mode, keys=keys))
+    read = operand_bytes(shape, mode, keys=keys)
+    return Cost(pairs=shape.heads * pairs, flops=flops, bytes_min=read)
 
 
-def feature_cost(shape: AttentionShape, mode: Mode, *, features: int, projected: bool) -> Cost:
+def feature_cost(
+    shape: AttentionShape,
+    mode: Mode,
+    *,
+    features: int,
+    projected: bool,
+    lens: tuple[int, ...] | None = None,
+) -> Cost:
     """Cost of attention through feature maps: φ(Q) (φ(K)ᵀ V), normalised.
 
     Forward, a head: the sums φ(K)ᵀ[V 1] and the products φ(Q)·[sums] take
     2 · features · (head_dim + 1) a token each, the causal form's running sums the
     same; where features are `projected`, ωᵀx takes 2 · features · head_dim a token
-    more. A backward has two products for each: twice the forward.
+    more. A backward has two products for each: twice the forward. `lens`: the keys
+    that each sequence has, where not all have all.
 
     Source: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.2; Choromanski et
     al. 2021, arXiv:2009.14794, section 2.2.
     """
-    tokens = shape.batch * (shape.heads * shape.seq_q + shape.kv_heads * shape.seq_kv)
+    lens = lens or (shape.seq_kv,) * shape.batch
+    tokens = shape.batch * shape.heads * shape.seq_q + shape.kv_heads * sum(lens)
     width = shape.head_dim + 1 + (shape.head_dim if projected else 0)
-    pairs = Full(causal=shape.causal).pairs(shape.seq_q, shape.seq_kv)
+    full = Full(causal=shape.causal)
     extra = features * shape.head_dim if projected else 0
     return Cost(
-        pairs=shape.batch * shape.heads * pairs,
+        pairs=shape.heads * sum(full.pairs(shape.seq_q, shape.seq_kv, n) for n in lens),
         flops=2 * features * width * tokens * _products(mode),
-        bytes_min=operand_bytes(shape, mode, constants=extra),
+        bytes_min=operand_bytes(shape, mode, keys=sum(lens), constants=extra),
     )
 
 
-def projection_cost(shape: AttentionShape, mode: Mode, *, rank: int) -> Cost:
+def projection_cost(
+    shape: AttentionShape, mode: Mode, *, rank: int, lens: tuple[int, ...] | None = None
+) -> Cost:
     """Cost of Linformer: keys and values projected from seq_kv to `rank` rows.
 
     Forward: EK and FV take 2 · rank · head_dim a key token and KV head each,
     attention over the rank rows 4 · rank · head_dim a query. Backward: attention's
     2.5 times (scores again), and for each projection the one product that leads to
-    K or V (E and F are constants here).
+    K or V (E and F are constants here). `lens`: the keys that each sequence has.
 
     Source: Wang et al. 2020, arXiv:2006.04768, section 4.
     """
-    keys = shape.batch * shape.kv_heads * shape.seq_kv
+    keys = sum(lens or (shape.seq_kv,) * shape.batch)
     queries = shape.batch * shape.heads * shape.seq_q
-    project = 4 * rank * shape.head_dim * keys
+    project = 4 * rank * shape.head_dim * shape.kv_heads * keys
     attend = 4 * rank * shape.head_dim * queries
     flops = {
         Mode.BWD: project + attend * 5 // 2,
         Mode.FWD_BWD: 2 * project + attend * 7 // 2,
     }.get(mode, project + attend)
     return Cost(
-        pairs=queries * shape.seq_kv,
+        pairs=shape.heads * shape.seq_q * keys,
         flops=flops,
-        bytes_min=operand_bytes(shape, mode, constants=2 * rank * shape.seq_kv),
+        bytes_min=operand_bytes(shape, mode, keys=keys, constants=2 * rank * shape.seq_kv),
     )
 
 
@@ -94,13 +111,13 @@ def operand_bytes(
     """Bytes of the operands, each read or written once.
 
     Forward reads Q, K, V and writes O. Backward reads Q, K, V, O and dO and writes
-    dQ, dK, dV. K and V count at kv_heads, and at `keys` tokens where a pattern
-    leaves some unread. `constants`: elements of projections or features, read once
-    in each direction.
+    dQ, dK, dV. K and V count at kv_heads, and at `keys` tokens (of all sequences
+    together) where some are left unread. `constants`: elements of projections or
+    features, read once in each direction.
     """
     rows = shape.batch * shape.heads * shape.seq_q * shape.head_dim
-    used = shape.seq_kv if keys is None else keys
-    columns = shape.batch * shape.kv_heads * used * shape.head_dim
+    used = shape.batch * shape.seq_kv if keys is None else keys
+    columns = shape.kv_heads * used * shape.head_dim
     forward = 2 * rows + 2 * columns + constants
     # dK and dV are written whole: zero where no query looked.
     written = shape.batch * shape.kv_heads * shape.seq_kv * shape.head_dim

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from attnbench.calc.pattern_counts import sum_clamped
 from attnbench.calc.patterns import Block
 
 _MASK = 0x7FFFFFFF
@@ -90,9 +91,13 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
         seen |= {self.random_block(row, draw) for draw in range(self.random_blocks)} - {-1}
         return tuple(sorted(seen))
 
-    def pairs(self, seq_q: int, seq_kv: int) -> int:
+    def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: whole key blocks, and causal triangles, a query block at a time."""
         total = 0
+        if visible is not None and visible < seq_kv:
+            for queries in self._rows(seq_q, seq_kv):
+                total += self._visible_pairs(queries, visible)
+            return total
         for queries in self._rows(seq_q, seq_kv):
             row = queries[0] // self.block
             if self.causal:
@@ -105,6 +110,18 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 seen = self._seen_of(row, self.key_blocks) * self.block
                 total += len(queries) * (seen - self._lacking(row, seq_kv))
+        return total
+
+    def _visible_pairs(self, queries: range, visible: int) -> int:
+        """Attended pairs of one query block's `queries` with the first `visible` keys."""
+        row, total = queries[0] // self.block, 0
+        for column in self.key_block_list(row):
+            start = column * self.block
+            inside = min(max(visible - start, 0), self.block)
+            if self.causal and column == row:
+                total += sum_clamped(queries[0], queries[-1], 1 - start, inside)
+            else:
+                total += len(queries) * inside
         return total
 
     def _seen_of(self, row: int, columns: int) -> int:
@@ -121,10 +138,11 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
         draws = range(self.random_blocks)
         return short if near or last in {self.random_block(row, d) for d in draws} else 0
 
-    def keys(self, seq_q: int, seq_kv: int) -> int:
+    def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended keys: those of every key block that some query block sees."""
+        keys = seq_kv if visible is None else visible
         if seq_q >= seq_kv:
-            return seq_kv
+            return keys
         first = (seq_kv - seq_q) // self.block
         seen: set[int] = set()
         for queries in self._rows(seq_q, seq_kv):
@@ -132,7 +150,8 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
             if len(seen) == first:
                 break
         # Blocks from `first` on are seen by their own queries, up to the last key.
-        return len(seen) * self.block + seq_kv - first * self.block
+        before = sum(min(max(keys - c * self.block, 0), self.block) for c in seen)
+        return before + max(0, keys - first * self.block)
 
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """One block a query block (`rows` is not looked at), key blocks as ranges."""

@@ -33,17 +33,18 @@ class Longformer(msgspec.Struct, frozen=True, kw_only=True):
             return seen
         return seen | ((query >= 0) & (query < self.global_tokens))
 
-    def pairs(self, seq_q: int, seq_kv: int) -> int:
+    def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: all keys for a global query, local ones for the others."""
+        keys = seq_kv if visible is None else visible
         before, rows, after = self._split(seq_q, seq_kv)
-        local = self.local.pairs_of(before, seq_kv) + self.local.pairs_of(after, seq_kv)
-        return local + len(rows) * seq_kv
+        local = self.local.pairs_of(before, keys) + self.local.pairs_of(after, keys)
+        return local + len(rows) * keys
 
-    def keys(self, seq_q: int, seq_kv: int) -> int:
+    def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended keys: all where a global query is among the rows."""
         if self._split(seq_q, seq_kv)[1]:
-            return seq_kv
-        return self.local.keys(seq_q, seq_kv)
+            return seq_kv if visible is None else visible
+        return self.local.keys(seq_q, seq_kv, visible)
 
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """Blocks of global queries with every key, and the local ones."""

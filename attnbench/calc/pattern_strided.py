@@ -43,21 +43,22 @@ class Strided(msgspec.Struct, frozen=True, kw_only=True):
         seen = ((distance >= low) & (distance <= high)) | (distance % self.stride == 0)
         return seen & (distance <= 0) if self.causal else seen
 
-    def pairs(self, seq_q: int, seq_kv: int) -> int:
+    def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: the window's, and the stride's before and after it."""
+        keys = seq_kv if visible is None else visible
         first, last = seq_kv - seq_q, seq_kv - 1
         low, high = self.reach
-        total = comb_pairs(first, last, seq_kv, low, high, 1)
-        total += comb_pairs(first, last, seq_kv, -seq_kv, low - 1, self.stride)
+        total = comb_pairs(first, last, keys, low, high, 1)
+        total += comb_pairs(first, last, keys, -seq_kv, low - 1, self.stride)
         if not self.causal:
-            total += comb_pairs(first, last, seq_kv, high + 1, seq_q + seq_kv, self.stride)
+            total += comb_pairs(first, last, keys, high + 1, seq_q + seq_kv, self.stride)
         return total
 
-    def keys(self, seq_q: int, seq_kv: int) -> int:
+    def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended keys: each query's own, and what lies before the first query."""
-        first = seq_kv - seq_q
+        keys, first = seq_kv if visible is None else visible, seq_kv - seq_q
         if first <= 0:
-            return seq_kv
-        local = max(0, first + self.reach[0])
+            return keys
+        local = min(max(0, first + self.reach[0]), keys)
         reached = comb_keys(first, seq_q, -seq_kv, self.stride, 0, local)
-        return seq_q + (first - local) + reached
+        return keys - local + reached

@@ -1,8 +1,9 @@
 """Which query-key pairs an attention pattern attends: one definition, on positions.
 
 Query row i stands at position i + seq_kv - seq_q (bottom-right alignment), key j at
-j. A pattern is compiled from here: to a dense mask by calling `allows` on arrays, to
-blocks for an implementation that skips by `blocks`. Counts are exact integers.
+j. A pattern is compiled from here: to a dense mask, or FlexAttention's `mask_mod`, by
+calling `allows` on arrays; to blocks for an implementation that skips by `blocks`.
+Counts are exact integers; of a padded sequence only the first `visible` keys count.
 """
 
 from collections.abc import Iterator
@@ -34,11 +35,11 @@ class Pattern(Protocol):
         """Whether the pair is attended: ints, or integer arrays that broadcast, alike."""
         ...
 
-    def pairs(self, seq_q: int, seq_kv: int) -> int:
+    def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs of one head, exactly."""
         ...
 
-    def keys(self, seq_q: int, seq_kv: int) -> int:
+    def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Keys that at least one query attends, exactly."""
         ...
 
@@ -62,14 +63,15 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
             return key <= query
         return (key == key) & (query == query)
 
-    def pairs(self, seq_q: int, seq_kv: int) -> int:
+    def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: seq_q · seq_kv, less the causal triangle."""
+        keys = seq_kv if visible is None else visible
         high = 0 if self.causal else seq_q + seq_kv
-        return comb_pairs(seq_kv - seq_q, seq_kv - 1, seq_kv, -seq_kv, high, 1)
+        return comb_pairs(seq_kv - seq_q, seq_kv - 1, keys, -seq_kv, high, 1)
 
-    def keys(self, seq_q: int, seq_kv: int) -> int:
+    def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """All of them: the last query attends every key."""
-        return seq_kv
+        return seq_kv if visible is None else visible
 
 
 class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,28 +108,31 @@ class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
             seen = seen | (sinks & (distance <= 0) if self.causal else sinks)
         return seen
 
-    def pairs(self, seq_q: int, seq_kv: int) -> int:
+    def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: the window's, and each sink's outside the window."""
-        return self.pairs_of(range(seq_kv - seq_q, seq_kv), seq_kv)
+        keys = seq_kv if visible is None else visible
+        return self.pairs_of(range(seq_kv - seq_q, seq_kv), keys)
 
-    def pairs_of(self, queries: range, seq_kv: int) -> int:
-        """Attended pairs of the consecutive positions `queries` alone."""
+    def pairs_of(self, queries: range, keys: int) -> int:
+        """Attended pairs of the consecutive positions `queries` with the first `keys` keys."""
         if not queries:
             return 0
         first, last = queries[0], queries[-1]
         comb = (*self.reach, self.dilation)
-        window = comb_pairs(first, last, seq_kv, *comb)
-        sinks = min(self.sink, seq_kv)
+        window = comb_pairs(first, last, keys, *comb)
+        sinks = min(self.sink, keys)
         return window + column_pairs(sinks, first, last, *comb, causal=self.causal)
 
-    def keys(self, seq_q: int, seq_kv: int) -> int:
+    def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended keys: each query's own, and what lies before the first query."""
-        first = seq_kv - seq_q
+        keys, first = seq_kv if visible is None else visible, seq_kv - seq_q
         if first <= 0:
-            return seq_kv
-        sinks = min(self.sink, first)
+            return keys
+        before = min(first, keys)
+        sinks = min(self.sink, before)
         low, _ = self.reach
-        return seq_q + sinks + comb_keys(first, seq_q, low, self.dilation, sinks, first)
+        reached = comb_keys(first, seq_q, low, self.dilation, sinks, before)
+        return keys - before + sinks + reached
 
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """Runs of queries of one residue modulo the dilation, with their window and sinks."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from attnbench.calc.patterns import Full, Pattern
+from attnbench.calc.score_features import ScoreFeatures, score_features
 from attnbench.measure.inputs import Inputs
 from attnbench.measure.plan import Point
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Variant
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 _SAMPLED_ROWS = 256  # enough for the size of an error that a limit is made from
@@ -57,15 +59,15 @@ class Checker:
         self._inputs = inputs
         self._shape = shape
         self._mode = mode
-        self._exact: Tensor | None = None
+        self._exact: tuple[ScoreFeatures, Tensor] | None = None
 
     def check(self, point: Point, result: "Tensor | tuple[Tensor, ...]") -> Errors:
         """Errors of what the point's call answered: output, or output and gradients."""
         variant, _ = point.implementation()
         output = result if isinstance(result, tuple) else (result,)
-        exact = self._exact_output()
+        exact = self._exact_output(point)
         own = exact if variant.exact else own_mathematics(point, *_qkv(self._inputs))
-        plain = self._plain_error(_pattern_of(variant, point))
+        plain = self._plain_error(variant, point)
         limit = _PLAIN_FACTOR * plain + _unit_roundoff(output[0])
         if variant.pattern is None:
             limit += math.sqrt(self._shape.head_dim) * self._condition(point)
@@ -82,21 +84,32 @@ class Checker:
         """Drop the references, so that they stand in no timed call's way."""
         self._exact = None
 
-    def _exact_output(self) -> "Tensor":
-        if self._exact is None:
-            from attnbench.variants._reference import pattern_reference
+    def _exact_output(self, point: Point) -> "Tensor":
+        """Exact attention under the point's score features."""
+        features = score_features(point.params)
+        if self._exact is None or self._exact[0] != features:
+            from attnbench.variants._reference import softmax_reference
 
-            self._exact = pattern_reference(*_qkv(self._inputs), Full(causal=self._shape.causal))
-        return self._exact
+            exact = softmax_reference(*_qkv(self._inputs), self._shape, _full, features)
+            self._exact = features, exact
+        return self._exact[1]
 
-    def _plain_error(self, pattern: Pattern) -> float:
+    def _plain_error(self, variant: Variant, point: Point) -> float:
         """The error of plain attention in the inputs' precision, on some of the rows."""
-        from attnbench.variants._reference import pattern_reference
+        from attnbench.variants._reference import softmax_reference
 
-        q, k, v = _qkv(self._inputs)
-        rows = self._some_rows()
-        reference = pattern_reference(q, k, v, pattern, rows=rows)
-        return relative_error(_plain(q[:, :, rows], k, v, pattern, rows, self._shape), reference)
+        def pattern_of(at: AttentionShape) -> Pattern:
+            return variant.pattern(at, point.params) if variant.pattern else _full(at)
+
+        def plainly(dtype: "torch.dtype") -> "Tensor":
+            return softmax_reference(
+                *_qkv(self._inputs), self._shape, pattern_of, score_features(point.params),
+                rows=self._some_rows(), dtype=dtype,
+            )  # fmt: skip
+
+        import torch
+
+        return relative_error(plainly(self._inputs.query.dtype), plainly(torch.float64))
 
     def _condition(self, point: Point) -> float:
         """How far some rows of the float64 output move when inputs move by one rounding."""
@@ -154,14 +167,10 @@ def own_mathematics(
     point: Point, query: "Tensor", key: "Tensor", value: "Tensor", *, rows: "Tensor | None" = None
 ) -> "Tensor":
     """What the point's variant should give, in float64: all query rows, or `rows`."""
-    from attnbench.variants._reference import pattern_reference
+    from attnbench.variants._reference import variant_reference
 
     variant, _ = point.implementation()
-    if variant.reference is not None:
-        return variant.reference(query, key, value, point.shape, point.params, rows)
-    assert variant.pattern is not None
-    pattern = variant.pattern(point.shape, point.params)
-    return pattern_reference(query, key, value, pattern, rows=rows)
+    return variant_reference(variant, query, key, value, point.shape, point.params, rows)
 
 
 def relative_error(value: "Tensor", reference: "Tensor") -> float:
@@ -171,23 +180,8 @@ def relative_error(value: "Tensor", reference: "Tensor") -> float:
     return float(error / norm if norm > 0 else error)
 
 
-def _pattern_of(variant: Variant, point: Point) -> Pattern:
-    if variant.pattern is None:
-        return Full(causal=point.shape.causal)
-    return variant.pattern(point.shape, point.params)
-
-
-def _plain(
-    q: "Tensor", k: "Tensor", v: "Tensor", pattern: Pattern, rows: "Tensor", shape: AttentionShape
-) -> "Tensor":
-    """Softmax attention as it is written, every step rounded to the inputs' precision."""
-    import torch
-
-    keys = torch.arange(shape.seq_kv, device=q.device)
-    seen = pattern.allows((rows + shape.offset)[:, None], keys[None, :])
-    k, v = (x.repeat_interleave(shape.group, 1) for x in (k, v))
-    scores = (q @ k.transpose(-1, -2) / math.sqrt(shape.head_dim)).masked_fill(~seen, -math.inf)
-    return torch.softmax(scores, -1).nan_to_num(0.0) @ v
+def _full(shape: AttentionShape) -> Full:
+    return Full(causal=shape.causal)
 
 
 def _qkv(inputs: Inputs) -> "tuple[Tensor, Tensor, Tensor]":

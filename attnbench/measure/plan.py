@@ -15,9 +15,11 @@ from attnbench.spec.dtype import Dtype, parse_dtype
 from attnbench.units import parse_lengths
 from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._settings import settings_by_variant
 from attnbench.variants._support import DTYPES
 
 Causal = Literal["yes", "no", "auto"]
+Setting = int | float | bool | str
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +28,9 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `backends` none: all that a variant has. `kv_heads` none: as many as heads.
     `causal` auto: causal, and a variant with no causal form without, beside the
     exact variants timed the same way. In mode decode `seq_lens` is the cache's
-    length, and there is one query.
+    length, and there is one query. `params` are settings of variants, by variant: a
+    value, or a list of which each is timed; `all` stands for every variant of the grid
+    that has the setting.
     """
 
     variants: list[str]
@@ -39,6 +43,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     causal: Causal
     backends: list[str] | None = None
     kv_heads: str | int | None = None
+    params: dict[str, dict[str, Setting | list[Setting]]] = {}
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -171,6 +176,7 @@ def _points(grid: Grid) -> Iterator[Point]:
     variants = [load_variant(name) for name in grid.variants]
     modes = [_mode(name) for name in grid.modes]
     _check_backends(grid, variants)
+    settings = settings_by_variant(grid.params, variants)
     uncausal = [v for v in variants if True not in v.causal_forms and grid.causal == "auto"]
     for mode, shape in product(modes, list(_shapes(grid))):
         for variant in variants:
@@ -185,13 +191,14 @@ def _points(grid: Grid) -> Iterator[Point]:
                 for_mode = msgspec.structs.replace(
                     shape, causal=causal, seq_q=1 if mode is Mode.DECODE else shape.seq_q
                 )
-                params = variant.resolve(for_mode, variant.defaults)
-                for backend in variant.backends:
-                    if grid.backends is None or backend.name in grid.backends:
-                        yield Point(
-                            variant=variant.name, backend=backend.name, mode=mode,
-                            shape=for_mode, params=params,
-                        )  # fmt: skip
+                backends = (
+                    b for b in variant.backends if grid.backends is None or b.name in grid.backends
+                )
+                for given, backend in product(settings[variant.name], backends):
+                    yield Point(
+                        variant=variant.name, backend=backend.name, mode=mode,
+                        shape=for_mode, params=variant.resolve(for_mode, given),
+                    )  # fmt: skip
 
 
 def _shapes(grid: Grid) -> Iterator[AttentionShape]:

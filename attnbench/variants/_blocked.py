@@ -8,6 +8,7 @@ from attnbench.calc.patterns import BlockedPattern
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params
 from attnbench.variants._support import supports_dtype
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +29,14 @@ def blocked_backend(pattern: Callable[[AttentionShape, Params], BlockedPattern])
     def workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
         return blocked_workspace(shape, mode, pattern(shape, params), rows=ROWS)
 
-    return Backend(
-        name="eager",
-        supports=supports_dtype,
-        prepare=prepare,
-        forward=_forward,
-        workspace_bytes=workspace,
+    return featured(
+        Backend(
+            name="eager",
+            supports=supports_dtype,
+            prepare=prepare,
+            forward=_forward,
+            workspace_bytes=workspace,
+        ),
     )
 
 

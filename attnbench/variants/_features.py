@@ -16,6 +16,7 @@ from torch import Tensor
 FeatureMap = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 _CHUNK = 64  # causal: tokens whose pairs are multiplied out
+_NO_SCALE = -1e30  # log scale of a key that weighs nothing
 _SEGMENT = 1024  # tokens whose features are held at once
 
 
@@ -26,13 +27,28 @@ class _Sums(NamedTuple):
     scale: Tensor  # [batch, kv_heads]
 
 
+class _Keys(NamedTuple):
+    """Some keys: features [batch, kv_heads, tokens, .], log scales or None, and [V 1]."""
+
+    features: Tensor
+    scale: Tensor | None
+    values: Tensor
+
+
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, feature_map: FeatureMap, *, causal: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    feature_map: FeatureMap,
+    *,
+    causal: bool,
+    lens: Tensor | None = None,
 ) -> Tensor:
     """Normalised φ(Q)(φ(K)ᵀV): [batch, heads, seq_q, head_dim], in the inputs' dtype.
 
     Query [batch, heads, seq_q, head_dim]; key, value [batch, kv_heads, seq_kv,
-    head_dim]. Causal is aligned bottom-right; a row that sees nothing is 0.
+    head_dim]. Causal is aligned bottom-right; a row that sees nothing is 0. `lens`
+    [batch]: keys that each sequence has; a key past them weighs nothing.
     """
     batch, heads, seq_q, width = query.shape
     kv_heads, seq_kv = key.shape[1], key.shape[2]
@@ -43,20 +59,37 @@ def attend(
     blind = max(0, -offset) if causal else 0
     outputs = [q.new_zeros(*q.shape[:3], blind, width)] if blind else []
     sums: _Sums | None = None
+
+    def taken(start: int, stop: int) -> _Keys:
+        return _keys(key[:, :, start:stop], value[:, :, start:stop], start, feature_map, lens)
+
     for start in range(0, before, _SEGMENT):
-        stop = min(before, start + _SEGMENT)
-        sums = _add(sums, key[:, :, start:stop], value[:, :, start:stop], feature_map)
+        sums = _add(sums, taken(start, min(before, start + _SEGMENT)))
     for start in range(blind, seq_q, _SEGMENT):
         rows = q[:, :, :, start : start + _SEGMENT]
         if causal:
-            keys = slice(start + offset, start + offset + rows.shape[3])
-            out, sums = _causal(sums, rows, key[:, :, keys], value[:, :, keys], feature_map)
+            keys = taken(start + offset, start + offset + rows.shape[3])
+            out, sums = _causal(sums, feature_map(rows)[0], keys)
         else:
             assert sums is not None
             features, _ = feature_map(rows)
             out = _divide(features @ sums.values[:, :, None])
         outputs.append(out.to(query.dtype))
     return torch.cat(outputs, 3).view(batch, heads, seq_q, width)
+
+
+def _keys(
+    key: Tensor, value: Tensor, start: int, feature_map: FeatureMap, lens: Tensor | None
+) -> _Keys:
+    """Keys from token `start` on; of those that a sequence lacks nothing is left."""
+    features, scale = feature_map(key)
+    if lens is not None:
+        token = torch.arange(start, start + key.shape[2], device=key.device)
+        lacking = (token >= lens[:, None])[:, None]
+        features = features.masked_fill(lacking[..., None], 0.0)
+        value = value.masked_fill(lacking[..., None], 0.0)
+        scale = None if scale is None else scale.masked_fill(lacking, _NO_SCALE)
+    return _Keys(features, scale, _with_ones(value, features.dtype))
 
 
 def _with_ones(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -69,9 +102,8 @@ def _divide(sums: Tensor) -> Tensor:
     return sums[..., :-1] / total.masked_fill(total == 0, 1.0)
 
 
-def _add(sums: _Sums | None, key: Tensor, value: Tensor, feature_map: FeatureMap) -> _Sums:
-    features, scale = feature_map(key)
-    weighted = _with_ones(value, features.dtype)
+def _add(sums: _Sums | None, keys: _Keys) -> _Sums:
+    features, scale, weighted = keys
     if scale is None:
         made = features.transpose(-1, -2) @ weighted
         top = made.new_zeros(made.shape[:2])
@@ -85,23 +117,21 @@ def _add(sums: _Sums | None, key: Tensor, value: Tensor, feature_map: FeatureMap
     return _Sums(made, top)
 
 
-def _causal(
-    sums: _Sums | None, query: Tensor, key: Tensor, value: Tensor, feature_map: FeatureMap
-) -> tuple[Tensor, _Sums]:
+def _causal(sums: _Sums | None, fq: Tensor, keys: _Keys) -> tuple[Tensor, _Sums]:
     """Outputs of a square segment [batch, kv_heads, group, tokens, head_dim], and new sums.
+
+    `fq` are the queries' features, [batch, kv_heads, group, tokens, features].
 
     Chunks of tokens are done at once: inside a chunk pair by pair, between chunks by
     running sums. Token i's numbers are relative to the largest scale of keys up to i.
     """
-    batch, kv_heads, group, tokens, _ = query.shape
+    batch, kv_heads, group, tokens, _ = fq.shape
     pad = -tokens % min(_CHUNK, tokens)
     size = min(_CHUNK, tokens)
-    fq, _ = feature_map(query)
-    fk, scale = feature_map(key)
-    v = _with_ones(value, fk.dtype)
+    fk, scale, v = keys
     if pad:
         fq, fk, v = (torch.nn.functional.pad(x, (0, 0, 0, pad)) for x in (fq, fk, v))
-        scale = None if scale is None else torch.nn.functional.pad(scale, (0, pad), value=-1e30)
+        scale = None if scale is None else torch.nn.functional.pad(scale, (0, pad), value=_NO_SCALE)
     fq = fq.unflatten(3, (-1, size)).transpose(2, 3).flatten(3, 4)  # [b, h, chunks, g·size, m]
     fk, v = fk.unflatten(2, (-1, size)), v.unflatten(2, (-1, size))  # [b, h, chunks, size, .]
     ones = torch.ones(size, size, dtype=torch.bool, device=fk.device)
@@ -125,7 +155,7 @@ def _stabilised(
 ) -> tuple[Tensor, _Sums]:
     """The causal products where keys carry log scales [batch, kv_heads, chunks, size]."""
     batch, kv_heads, chunks, size = scale.shape
-    floor = scale.new_full((batch, kv_heads), -1e30) if sums is None else sums.scale
+    floor = scale.new_full((batch, kv_heads), _NO_SCALE) if sums is None else sums.scale
     top = torch.cat([floor[..., None], scale.detach().flatten(2)], 2).cummax(2).values
     running = top[..., 1:].unflatten(2, (chunks, size))  # largest scale up to each token
     entry = torch.cat([floor[..., None], running[:, :, :-1, -1]], 2)  # ... before each chunk

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attnbench.calc.patterns import Pattern
+from attnbench.calc.score_features import score_features
 from attnbench.kernels._targets import MAX_HEAD_DIM
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,16 +43,36 @@ def triton_backend(
         )
 
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
-        return _flash_fwd(device), {"causal": shape.causal, **options(params)}
+        given, sinks = _score_options(shape, params, device)
+        return _flash_fwd(device), {"causal": shape.causal, **options(params), **given}, sinks
 
-    return Backend(
-        name="triton",
-        supports=supports,
-        prepare=prepare,
-        forward=_forward,
-        workspace_bytes=_workspace_bytes,
-        interpreted_on=frozenset({"cpu"}),
+    return featured(
+        Backend(
+            name="triton",
+            supports=supports,
+            prepare=prepare,
+            forward=_forward,
+            workspace_bytes=_workspace_bytes,
+            interpreted_on=frozenset({"cpu"}),
+        ),
+        "alibi",
+        "soft_cap",
+        "sink_logit",
+        "padding",
     )
+
+
+def _score_options(
+    shape: AttentionShape, params: Params, device: str
+) -> "tuple[dict[str, Any], Tensor | None]":
+    """Arguments of the kernel for the score features, and the sinks' logits."""
+    from attnbench.variants._score import make_score
+
+    score = make_score(score_features(params), shape, device)
+    if score is None:
+        return {}, None
+    given = {"soft_cap": score.soft_cap, "alibi_slopes": score.slopes, "kv_lens": score.lens}
+    return {name: value for name, value in given.items() if value is not None}, score.sinks
 
 
 def _flash_fwd(device: str) -> Callable[..., Any]:
@@ -64,10 +86,12 @@ def _flash_fwd(device: str) -> Callable[..., Any]:
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Tensor":
-    flash_fwd, options = state
+    from attnbench.variants._score import add_sinks
+
+    flash_fwd, options, sinks = state
     out: Tensor
-    out, _ = flash_fwd(query, key, value, **options)
-    return out
+    out, lse = flash_fwd(query, key, value, **options)
+    return out if sinks is None else add_sinks(out, lse, sinks)
 
 
 def _workspace_bytes(shape: AttentionShape, mode: Mode, params: Params) -> int:

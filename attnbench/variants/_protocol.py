@@ -65,7 +65,10 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     None where the variant is no pattern (performer, linformer, linear): then
     `reference` states its mathematics in float64. (A pattern's reference is
     `pattern_reference` of `attnbench.variants._reference`.) `causal_forms` are the
-    values of `causal` that its mathematics has, `modes` the modes.
+    values of `causal` that its mathematics has, `modes` the modes. `features` are the
+    names of `attnbench.calc.score_features` that its mathematics takes, as settings that
+    stand in `params` only where they are on; a backend that lacks one refuses it.
+    `least` are the least values of its whole-number settings, where not 1.
     """
 
     name: str
@@ -80,3 +83,5 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     causal_forms: frozenset[bool] = frozenset({True, False})
     modes: frozenset[Mode] = frozenset(Mode)
     reference: Reference | None = None
+    features: frozenset[str] = frozenset()
+    least: Mapping[str, int] = {}

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -42,6 +43,50 @@ def prepare(shape: AttentionShape, device: str, name: str) -> SdpaState:
     rows = torch.arange(shape.offset, shape.seq_kv, device=device)
     mask = torch.arange(shape.seq_kv, device=device)[None, :] <= rows[:, None]
     return SdpaState(kernel, False, 0, mask)
+
+
+class PaddedState(NamedTuple):
+    """A padded batch, one sequence after another, so that no key is read in vain.
+
+    Each sequence: the keys it has; the rows up to its last key, and how to call torch for
+    them (None: there are none); the rows after it see every key it has.
+    """
+
+    sequences: "tuple[tuple[int, int, SdpaState | None], ...]"
+    after: SdpaState
+
+
+def prepare_batch(
+    shape: AttentionShape, device: str, name: str, lens: tuple[int, ...] | None
+) -> SdpaState | PaddedState:
+    """The state for `shape`, of whose keys each sequence has `lens` (None: all)."""
+    if lens is None:
+        return prepare(shape, device, name)
+    sequences = []
+    for length in lens:
+        rows = min(shape.seq_q, max(0, length - shape.offset)) if shape.causal else shape.seq_q
+        state = None
+        if rows:
+            at = msgspec.structs.replace(shape, seq_q=rows, seq_kv=length)
+            state = prepare(at, device, name)
+        sequences.append((length, rows, state))
+    return PaddedState(tuple(sequences), SdpaState(_KERNELS.get(name), False, 0, None))
+
+
+def forward_batch(
+    query: Tensor, key: Tensor, value: Tensor, state: SdpaState | PaddedState
+) -> Tensor:
+    """Exact attention by torch: [batch, heads, seq_q, head_dim]."""
+    if isinstance(state, SdpaState):
+        return forward(query, key, value, state)
+    outputs = []
+    for i, (length, rows, alone) in enumerate(state.sequences):
+        q, k, v = query[i : i + 1], key[i : i + 1, :, :length], value[i : i + 1, :, :length]
+        parts = [] if alone is None else [forward(q[:, :, :rows], k, v, alone)]
+        if rows < query.shape[2]:
+            parts.append(forward(q[:, :, rows:], k, v, state.after))
+        outputs.append(torch.cat(parts, 2))
+    return torch.cat(outputs, 0)
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, state: SdpaState) -> Tensor:

@@ -1,14 +1,19 @@
 """What the eager and sdpa backends can run, and the pieces that variants' rows share."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attnbench.calc.patterns import Full
+from attnbench.calc.attention_cost import Cost
+from attnbench.calc.featured_cost import featured_cost
+from attnbench.calc.patterns import Full, Pattern
+from attnbench.calc.score_features import kv_lens, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._protocol import Params
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 DTYPES = (Dtype.FP64, Dtype.FP32, Dtype.FP16, Dtype.BF16)
 
@@ -30,6 +35,33 @@ def unchanged(shape: AttentionShape, params: Params) -> Params:
 def full(shape: AttentionShape, params: Params) -> Full:
     """All pairs, or the causal ones."""
     return Full(causal=shape.causal)
+
+
+def pattern_cost_of(
+    pattern: Callable[[AttentionShape, Params], Pattern],
+) -> Callable[[AttentionShape, Mode, Params], Cost]:
+    """The cost of a variant over `pattern`, of the pairs that its features leave."""
+
+    def cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
+        return featured_cost(shape, mode, lambda at: pattern(at, params), score_features(params))
+
+    return cost
+
+
+def lens_of(shape: AttentionShape, params: Params) -> tuple[int, ...] | None:
+    """Keys that each sequence has; None where all have all."""
+    padding = score_features(params).padding
+    return kv_lens(shape.batch, shape.seq_kv, padding) if padding else None
+
+
+def shape_of(query: "Tensor", key: "Tensor", *, causal: bool = False) -> AttentionShape:
+    """The shape of tensors [batch, heads, seq, head_dim]."""
+    dtype = {str(torch_dtype(d)): d for d in DTYPES}[str(query.dtype)]
+    return AttentionShape(
+        batch=query.shape[0], heads=query.shape[1], kv_heads=key.shape[1],
+        seq_q=query.shape[2], seq_kv=key.shape[2], head_dim=query.shape[3],
+        causal=causal, dtype=dtype,
+    )  # fmt: skip
 
 
 def torch_dtype(dtype: Dtype) -> "torch.dtype":

@@ -1,11 +1,11 @@
 """BigBird: blocks of a local window, of global tokens, and of a random choice."""
 
-from attnbench.calc.attention_cost import Cost, pattern_cost
 from attnbench.calc.pattern_bigbird import BigBird
-from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.calc.score_features import PAIRWISE
+from attnbench.spec.attention import AttentionShape
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._protocol import Params, Variant
-from attnbench.variants._support import unchanged
+from attnbench.variants._support import pattern_cost_of, unchanged
 
 
 def _pattern(shape: AttentionShape, params: Params) -> BigBird:
@@ -19,10 +19,6 @@ def _pattern(shape: AttentionShape, params: Params) -> BigBird:
         key_blocks=-(-shape.seq_kv // block),
         causal=shape.causal,
     )
-
-
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, _pattern(shape, params))
 
 
 VARIANT = Variant(
@@ -39,6 +35,8 @@ VARIANT = Variant(
     },
     resolve=unchanged,
     pattern=_pattern,
-    cost=_cost,
+    cost=pattern_cost_of(_pattern),
     backends=(blocked_backend(_pattern),),
+    features=PAIRWISE,
+    least={"global_blocks": 0, "random_blocks": 0, "seed": 0},
 )

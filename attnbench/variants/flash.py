@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from attnbench.calc.attention_cost import Cost, pattern_cost, tiled_workspace
+from attnbench.calc.attention_cost import tiled_workspace
+from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._flash_triton import triton_backend
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import full, supports_dtype, unchanged
+from attnbench.variants._support import full, lens_of, pattern_cost_of, supports_dtype, unchanged
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,25 +40,25 @@ def _sdpa(name: str) -> Backend:
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
         from attnbench.variants import _sdpa
 
-        return _sdpa.prepare(shape, device, name)
+        return _sdpa.prepare_batch(shape, device, name, lens_of(shape, params))
 
-    return Backend(
-        name=name,
-        supports=_supports(name),
-        prepare=prepare,
-        forward=_forward,
-        workspace_bytes=_workspace,
+    return featured(
+        Backend(
+            name=name,
+            supports=_supports(name),
+            prepare=prepare,
+            forward=_forward,
+            workspace_bytes=_workspace,
+        ),
+        "padding",
+        why="torch takes them as a seq × seq bias or not at all; try flex, triton or naive",
     )
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Tensor":
     from attnbench.variants import _sdpa
 
-    return _sdpa.forward(query, key, value, state)
-
-
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, full(shape, params))
+    return _sdpa.forward_batch(query, key, value, state)
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
@@ -71,9 +73,10 @@ VARIANT = Variant(
     defaults={},
     resolve=unchanged,
     pattern=full,
-    cost=_cost,
+    cost=pattern_cost_of(full),
     backends=(
         *(_sdpa(n) for n in ("sdpa", "sdpa.flash", "sdpa.efficient", "sdpa.cudnn")),
         triton_backend(full),
     ),
+    features=PAIRWISE,
 )

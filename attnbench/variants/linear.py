@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
+from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import supports_dtype, unchanged
+from attnbench.variants._support import lens_of, supports_dtype, unchanged
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,26 +29,36 @@ def _reference(
     rows: "Tensor | None" = None,
 ) -> "Tensor":
     from attnbench.variants._reference import kernel_reference
+    from attnbench.variants._score import make_lens
 
     def log_features(x: "Tensor") -> "Tensor":
         # elu(x) + 1 is exp(x) below zero and x + 1 above.
         return x.clamp(max=0) + x.clamp(min=0).log1p()
 
-    return kernel_reference(query, key, value, log_features, causal=shape.causal, rows=rows)
+    lens = make_lens(score_features(params), shape, query.device)
+    return kernel_reference(
+        query, key, value, log_features, causal=shape.causal, rows=rows, lens=lens
+    )
 
 
-def _prepare(shape: AttentionShape, params: Params, device: str) -> bool:
-    return shape.causal
+def _prepare(shape: AttentionShape, params: Params, device: str) -> "tuple[bool, Tensor | None]":
+    from attnbench.variants._score import make_lens
+
+    return shape.causal, make_lens(score_features(params), shape, device)
 
 
-def _forward(query: "Tensor", key: "Tensor", value: "Tensor", causal: bool) -> "Tensor":
+def _forward(
+    query: "Tensor", key: "Tensor", value: "Tensor", state: "tuple[bool, Tensor | None]"
+) -> "Tensor":
     from attnbench.variants._features import attend
 
-    return attend(query, key, value, _features, causal=causal)
+    causal, lens = state
+    return attend(query, key, value, _features, causal=causal, lens=lens)
 
 
 def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return feature_cost(shape, mode, features=shape.head_dim, projected=False)
+    lens = lens_of(shape, params)
+    return feature_cost(shape, mode, features=shape.head_dim, projected=False, lens=lens)
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
@@ -63,14 +75,18 @@ VARIANT = Variant(
     pattern=None,
     cost=_cost,
     backends=(
-        Backend(
-            name="eager",
-            supports=supports_dtype,
-            prepare=_prepare,
-            forward=_forward,
-            workspace_bytes=_workspace,
+        featured(
+            Backend(
+                name="eager",
+                supports=supports_dtype,
+                prepare=_prepare,
+                forward=_forward,
+                workspace_bytes=_workspace,
+            ),
+            "padding",
         ),
     ),
     modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),
     reference=_reference,
+    features=ANY,
 )

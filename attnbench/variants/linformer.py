@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from attnbench.calc.attention_cost import Cost, projection_cost, projection_workspace
+from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import supports_dtype, unchanged
+from attnbench.variants._support import lens_of, supports_dtype, unchanged
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,13 +37,30 @@ def _reference(
 ) -> "Tensor":
     import torch
 
+    from attnbench.variants._score import make_lens
+
     e, f = (x.to(query.device, torch.float64) for x in draw_projections(shape, params))
     if rows is not None:
         query = query[:, :, rows]
+    lens = make_lens(score_features(params), shape, query.device)
+    key, value = _without_padding(key, lens), _without_padding(value, lens)
     k = (e @ key.double()).repeat_interleave(shape.group, 1)
     v = (f @ value.double()).repeat_interleave(shape.group, 1)
     scores = query.double() @ k.transpose(-1, -2) / shape.head_dim**0.5
     return torch.softmax(scores, -1) @ v
+
+
+def _without_padding(x: "Tensor", lens: "Tensor | None") -> "Tensor":
+    """Keys or values [batch, kv_heads, seq_kv, head_dim], 0 where a sequence has none.
+
+    What is 0 before the projection adds nothing to it.
+    """
+    import torch
+
+    if lens is None:
+        return x
+    lacking = torch.arange(x.shape[2], device=x.device) >= lens[:, None]
+    return x.masked_fill(lacking[:, None, :, None], 0.0)
 
 
 def _supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
@@ -50,27 +69,35 @@ def _supports(shape: AttentionShape, mode: Mode, params: Params, device_type: st
     return supports_dtype(shape, mode, params, device_type)
 
 
-def _prepare(shape: AttentionShape, params: Params, device: str) -> "tuple[Tensor, Tensor]":
+def _prepare(
+    shape: AttentionShape, params: Params, device: str
+) -> "tuple[Tensor, Tensor, Tensor | None]":
+    from attnbench.variants._score import make_lens
     from attnbench.variants._support import torch_dtype
 
+    lens = make_lens(score_features(params), shape, device)
     e, f = draw_projections(shape, params)
     dtype = torch_dtype(shape.dtype)
-    return e.to(device, dtype), f.to(device, dtype)
+    return e.to(device, dtype), f.to(device, dtype), lens
 
 
 def _forward(
-    query: "Tensor", key: "Tensor", value: "Tensor", state: "tuple[Tensor, Tensor]"
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    state: "tuple[Tensor, Tensor, Tensor | None]",
 ) -> "Tensor":
     import torch
 
-    e, f = state
+    e, f, lens = state
+    key, value = _without_padding(key, lens), _without_padding(value, lens)
     return torch.nn.functional.scaled_dot_product_attention(
         query, e @ key, f @ value, enable_gqa=query.shape[1] != key.shape[1]
     )
 
 
 def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return projection_cost(shape, mode, rank=int(params["rank"]))
+    return projection_cost(shape, mode, rank=int(params["rank"]), lens=lens_of(shape, params))
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
@@ -87,15 +114,20 @@ VARIANT = Variant(
     pattern=None,
     cost=_cost,
     backends=(
-        Backend(
-            name="eager",
-            supports=_supports,
-            prepare=_prepare,
-            forward=_forward,
-            workspace_bytes=_workspace,
+        featured(
+            Backend(
+                name="eager",
+                supports=_supports,
+                prepare=_prepare,
+                forward=_forward,
+                workspace_bytes=_workspace,
+            ),
+            "padding",
         ),
     ),
     causal_forms=frozenset({False}),
     modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),
     reference=_reference,
+    features=ANY,
+    least={"seed": 0},
 )

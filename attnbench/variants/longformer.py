@@ -1,11 +1,11 @@
 """Longformer: a local window, and a few tokens that all see and that see all."""
 
-from attnbench.calc.attention_cost import Cost, pattern_cost
 from attnbench.calc.pattern_longformer import Longformer
-from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.calc.score_features import PAIRWISE
+from attnbench.spec.attention import AttentionShape
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._protocol import Params, Variant
-from attnbench.variants._support import unchanged
+from attnbench.variants._support import pattern_cost_of, unchanged
 
 
 def _pattern(shape: AttentionShape, params: Params) -> Longformer:
@@ -16,10 +16,6 @@ def _pattern(shape: AttentionShape, params: Params) -> Longformer:
     )
 
 
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, _pattern(shape, params))
-
-
 VARIANT = Variant(
     name="longformer",
     summary="window 512 and 16 global tokens",
@@ -28,6 +24,8 @@ VARIANT = Variant(
     defaults={"window": 512, "global_tokens": 16},
     resolve=unchanged,
     pattern=_pattern,
-    cost=_cost,
+    cost=pattern_cost_of(_pattern),
     backends=(blocked_backend(_pattern),),
+    features=PAIRWISE,
+    least={"global_tokens": 0},
 )

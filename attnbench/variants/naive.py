@@ -1,55 +1,106 @@
 """Plain attention: softmax(QKᵀ/√d)V with all seq_q × seq_kv scores in memory."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from attnbench.calc.attention_cost import Cost, naive_workspace, pattern_cost
+from attnbench.calc.attention_cost import naive_workspace
+from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import full, supports_dtype, unchanged
+from attnbench.variants._support import (
+    full,
+    pattern_cost_of,
+    supports_dtype,
+    torch_dtype,
+    unchanged,
+)
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _prepare(shape: AttentionShape, params: Params, device: str) -> "Tensor | None":
-    """Hidden pairs of the rows that see something: bool [group · rows, seq_kv]; or None."""
+class NaiveState(NamedTuple):
+    """What plain attention needs beside its inputs; None: nothing.
+
+    `blind`: leading rows that see nothing. `hidden` [.., group · rows, seq_kv], True where
+    a row that sees something does not look. `bias` [kv_heads, group · rows, seq_kv] and
+    `sinks` [kv_heads, group · rows, 1]: ALiBi's and the sinks' logits.
+    """
+
+    blind: int
+    hidden: "Tensor | None"
+    soft_cap: float | None
+    bias: "Tensor | None"
+    sinks: "Tensor | None"
+
+
+def _prepare(shape: AttentionShape, params: Params, device: str) -> NaiveState:
     import torch
 
-    if not shape.causal:
-        return None
-    rows = torch.arange(max(0, shape.offset), shape.seq_kv, device=device)
-    return torch.arange(shape.seq_kv, device=device)[None, :] > rows.repeat(shape.group)[:, None]
+    from attnbench.variants._score import make_score
+
+    blind = max(0, -shape.offset) if shape.causal else 0
+    rows = torch.arange(shape.offset + blind, shape.seq_kv, device=device)
+    rows = rows.repeat(shape.group)[:, None]
+    keys = torch.arange(shape.seq_kv, device=device)[None, :]
+    hidden = keys > rows if shape.causal else None
+    score = make_score(score_features(params), shape, device)
+    if score is None:
+        return NaiveState(blind, hidden, None, None, None)
+    dtype = torch_dtype(shape.dtype)
+
+    def by_row(numbers: "Tensor") -> "Tensor":
+        each = numbers.view(shape.kv_heads, shape.group)
+        return each.repeat_interleave(len(rows) // shape.group, 1)[..., None]
+
+    if score.lens is not None:
+        padded = keys >= score.lens[:, None, None, None]
+        hidden = padded if hidden is None else hidden | padded
+    bias = None if score.slopes is None else -by_row(score.slopes) * (keys - rows).abs()
+    sinks = None if score.sinks is None else by_row(score.sinks).to(dtype)
+    return NaiveState(
+        blind, hidden, score.soft_cap, None if bias is None else bias.to(dtype), sinks
+    )
 
 
-def _forward(query: "Tensor", key: "Tensor", value: "Tensor", hidden: "Tensor | None") -> "Tensor":
+def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: NaiveState) -> "Tensor":
     """Rows that see nothing, the first seq_q - seq_kv when causal, are zero."""
     import torch
 
-    batch, heads, seq_q, width = query.shape
-    kv_heads, seq_kv = key.shape[1], key.shape[2]
-    blind = max(0, seq_q - seq_kv) if hidden is not None else 0
+    batch, heads, _, width = query.shape
+    kv_heads, blind = key.shape[1], state.blind
     seen = query[:, :, blind:] * (1 / math.sqrt(width))
     # The heads of a KV head stand one below the other: K and V are never repeated.
     scores = seen.reshape(batch, kv_heads, -1, width) @ key.transpose(-1, -2)
-    if hidden is not None:
+    if state.soft_cap is not None:
+        scores = state.soft_cap * torch.tanh(scores / state.soft_cap)
+    if state.bias is not None:
+        scores = scores + state.bias
+    if state.hidden is not None:
         # In place on the product itself: on a view of it, autograd would copy it twice.
-        scores.masked_fill_(hidden, -math.inf)
+        scores.masked_fill_(state.hidden, -math.inf)
+    if state.sinks is not None:
+        scores = torch.cat([scores, state.sinks.expand(batch, -1, -1, -1)], -1)
     # Softmax sums in fp32 inside, whatever the dtype; at most two such matrices live.
     weights = torch.softmax(scores, -1)
     del scores
-    out = (weights @ value).view(batch, heads, -1, width)
+    out = (weights[..., : key.shape[2]] @ value).view(batch, heads, -1, width)
     if blind:
         out = torch.cat([out.new_zeros(batch, heads, blind, width), out], 2)
     return out
 
 
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, full(shape, params))
-
-
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
-    return naive_workspace(shape, mode)
+    # A soft-cap, a bias and a sink's column each make the scores anew.
+    features = score_features(params)
+    steps = len(features.on & {"alibi", "soft_cap", "sink_logit"}) + bool(features.soft_cap)
+    scores = shape.dtype.bytes_of(shape.batch * shape.heads * shape.seq_q * shape.seq_kv)
+    rotated = shape.dtype.bytes_of(
+        4 * shape.batch * shape.heads * max(shape.seq_q, shape.seq_kv) * shape.head_dim
+    )
+    extra = steps * scores + (4 * rotated if features.rope_theta else 0)
+    return naive_workspace(shape, mode) + extra
 
 
 VARIANT = Variant(
@@ -60,14 +111,18 @@ VARIANT = Variant(
     defaults={},
     resolve=unchanged,
     pattern=full,
-    cost=_cost,
+    cost=pattern_cost_of(full),
     backends=(
-        Backend(
-            name="eager",
-            supports=supports_dtype,
-            prepare=_prepare,
-            forward=_forward,
-            workspace_bytes=_workspace,
+        featured(
+            Backend(
+                name="eager",
+                supports=supports_dtype,
+                prepare=_prepare,
+                forward=_forward,
+                workspace_bytes=_workspace,
+            ),
+            *PAIRWISE,
         ),
     ),
+    features=PAIRWISE,
 )

@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from attnbench.calc.attention_cost import Cost, paged_workspace, pattern_cost
+from attnbench.calc.attention_cost import paged_workspace
+from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import full, supports_dtype, unchanged
+from attnbench.variants._support import full, pattern_cost_of, supports_dtype, unchanged
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,10 +39,6 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "PagedState
     return forward(query, key, value, state)
 
 
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, full(shape, params))
-
-
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
     return paged_workspace(shape, splits=int(params["splits"]))
 
@@ -53,15 +51,19 @@ VARIANT = Variant(
     defaults={"page_size": 16, "splits": 4, "seed": 0},
     resolve=unchanged,
     pattern=full,
-    cost=_cost,
+    cost=pattern_cost_of(full),
     backends=(
-        Backend(
-            name="eager",
-            supports=_supports,
-            prepare=_prepare,
-            forward=_forward,
-            workspace_bytes=_workspace,
+        featured(
+            Backend(
+                name="eager",
+                supports=_supports,
+                prepare=_prepare,
+                forward=_forward,
+                workspace_bytes=_workspace,
+            ),
         ),
     ),
     modes=frozenset({Mode.DECODE}),
+    features=PAIRWISE - {"varlen", "rope_theta"},
+    least={"seed": 0},
 )

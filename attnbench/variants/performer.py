@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
+from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import supports_dtype, unchanged
+from attnbench.variants._support import lens_of, supports_dtype, unchanged
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,28 +54,39 @@ def _reference(
     rows: "Tensor | None" = None,
 ) -> "Tensor":
     from attnbench.variants._reference import kernel_reference
+    from attnbench.variants._score import make_lens
 
     omega = draw_features(int(params["features"]), shape.head_dim, int(params["seed"]))
     omega = omega.to(query.device)
+    lens = make_lens(score_features(params), shape, query.device)
     return kernel_reference(
-        query, key, value, lambda x: log_features(x, omega), causal=shape.causal, rows=rows
-    )
+        query, key, value, lambda x: log_features(x, omega), causal=shape.causal, rows=rows,
+        lens=lens,
+    )  # fmt: skip
 
 
-def _prepare(shape: AttentionShape, params: Params, device: str) -> "tuple[Tensor, bool]":
+def _prepare(
+    shape: AttentionShape, params: Params, device: str
+) -> "tuple[Tensor, bool, Tensor | None]":
     import torch
 
+    from attnbench.variants._score import make_lens
+
+    lens = make_lens(score_features(params), shape, device)
     omega = draw_features(int(params["features"]), shape.head_dim, int(params["seed"]))
     dtype = torch.float64 if shape.dtype == "fp64" else torch.float32
-    return (omega * shape.head_dim**-0.25).to(device, dtype), shape.causal
+    return (omega * shape.head_dim**-0.25).to(device, dtype), shape.causal, lens
 
 
 def _forward(
-    query: "Tensor", key: "Tensor", value: "Tensor", state: "tuple[Tensor, bool]"
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    state: "tuple[Tensor, bool, Tensor | None]",
 ) -> "Tensor":
     from attnbench.variants._features import attend
 
-    omega, causal = state
+    omega, causal, lens = state
 
     def feature_map(x: "Tensor") -> "tuple[Tensor, Tensor]":
         # log φ less what all features share goes to the scale, ½ log m cancels. In
@@ -84,11 +97,12 @@ def _forward(
         scale = top.squeeze(-1) - 0.5 * wide.shape[-1] ** -0.5 * (wide * wide).sum(-1)
         return logs.sub_(top).exp_(), scale
 
-    return attend(query, key, value, feature_map, causal=causal)
+    return attend(query, key, value, feature_map, causal=causal, lens=lens)
 
 
 def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return feature_cost(shape, mode, features=int(params["features"]), projected=True)
+    lens = lens_of(shape, params)
+    return feature_cost(shape, mode, features=int(params["features"]), projected=True, lens=lens)
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
@@ -105,14 +119,19 @@ VARIANT = Variant(
     pattern=None,
     cost=_cost,
     backends=(
-        Backend(
-            name="eager",
-            supports=supports_dtype,
-            prepare=_prepare,
-            forward=_forward,
-            workspace_bytes=_workspace,
+        featured(
+            Backend(
+                name="eager",
+                supports=supports_dtype,
+                prepare=_prepare,
+                forward=_forward,
+                workspace_bytes=_workspace,
+            ),
+            "padding",
         ),
     ),
     modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),
     reference=_reference,
+    features=ANY,
+    least={"seed": 0},
 )

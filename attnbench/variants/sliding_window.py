@@ -1,12 +1,12 @@
 """Local attention: each query sees a window of keys around it."""
 
-from attnbench.calc.attention_cost import Cost, pattern_cost
 from attnbench.calc.patterns import SlidingWindow
-from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.calc.score_features import PAIRWISE
+from attnbench.spec.attention import AttentionShape
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._flash_triton import triton_backend
 from attnbench.variants._protocol import Params, Variant
-from attnbench.variants._support import unchanged
+from attnbench.variants._support import pattern_cost_of, unchanged
 
 
 def _pattern(shape: AttentionShape, params: Params) -> SlidingWindow:
@@ -16,10 +16,6 @@ def _pattern(shape: AttentionShape, params: Params) -> SlidingWindow:
         sink=int(params["sink"]),
         causal=shape.causal,
     )
-
-
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, _pattern(shape, params))
 
 
 def _triton_options(params: Params) -> dict[str, int]:
@@ -38,9 +34,11 @@ VARIANT = Variant(
     defaults={"window": 512, "dilation": 1, "sink": 0},
     resolve=unchanged,
     pattern=_pattern,
-    cost=_cost,
+    cost=pattern_cost_of(_pattern),
     backends=(
         blocked_backend(_pattern),
         triton_backend(_pattern, _triton_options, _triton_refuses),
     ),
+    features=PAIRWISE,
+    least={"sink": 0},
 )

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from attnbench.calc.attention_cost import Cost, pattern_cost, strided_workspace
+from attnbench.calc.attention_cost import strided_workspace
 from attnbench.calc.pattern_strided import Strided, default_stride
+from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._blocked import ROWS
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import supports_dtype
+from attnbench.variants._support import pattern_cost_of, supports_dtype
+from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,10 +39,6 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "StridedSta
     return forward(query, key, value, state)
 
 
-def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
-    return pattern_cost(shape, mode, _pattern(shape, params))
-
-
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
     return strided_workspace(shape, mode, _pattern(shape, params), rows=ROWS)
 
@@ -53,14 +51,18 @@ VARIANT = Variant(
     defaults={"window": 512, "stride": 0},
     resolve=_resolve,
     pattern=_pattern,
-    cost=_cost,
+    cost=pattern_cost_of(_pattern),
     backends=(
-        Backend(
-            name="eager",
-            supports=supports_dtype,
-            prepare=_prepare,
-            forward=_forward,
-            workspace_bytes=_workspace,
+        featured(
+            Backend(
+                name="eager",
+                supports=supports_dtype,
+                prepare=_prepare,
+                forward=_forward,
+                workspace_bytes=_workspace,
+            ),
         ),
     ),
+    features=PAIRWISE,
+    least={"stride": 0},
 )

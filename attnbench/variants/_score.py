@@ -1,0 +1,98 @@
+"""The score features as tensors, and the arithmetic that references and backends share."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attnbench.calc.score_features import (
+    ScoreFeatures,
+    alibi_slopes,
+    kv_lens,
+    rope_frequencies,
+    sink_logits,
+)
+from attnbench.spec.attention import AttentionShape
+
+
+class Score(NamedTuple):
+    """What features do to scores at a shape; None: off.
+
+    `slopes` and `sinks` [heads] in fp32; `lens` [batch], keys that each sequence has.
+    """
+
+    soft_cap: float | None
+    slopes: Tensor | None
+    sinks: Tensor | None
+    lens: Tensor | None
+
+
+def make_score(
+    features: ScoreFeatures, shape: AttentionShape, device: str | torch.device
+) -> Score | None:
+    """The tensors of `features` at `shape`; None where no feature touches scores."""
+    if not (features.changes_scores or features.padding):
+        return None
+
+    def on_device(numbers: tuple[float, ...]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+    return Score(
+        soft_cap=features.soft_cap or None,
+        slopes=on_device(alibi_slopes(shape.heads)) if features.alibi else None,
+        sinks=on_device(sink_logits(shape.heads)) if features.sink_logit else None,
+        lens=make_lens(features, shape, device),
+    )
+
+
+def make_lens(
+    features: ScoreFeatures, shape: AttentionShape, device: str | torch.device
+) -> Tensor | None:
+    """Keys that each sequence has, int32 [batch]; None where all have all."""
+    if not features.padding:
+        return None
+    lens = kv_lens(shape.batch, shape.seq_kv, features.padding)
+    return torch.tensor(lens, dtype=torch.int32, device=device)
+
+
+def bend(logits: Tensor, cap: float | None, slopes: Tensor | None, distance: Tensor) -> Tensor:
+    """Logits under the soft-cap, then lowered by slope · |distance|; all broadcast."""
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    if slopes is not None:
+        logits = logits - (slopes * distance.abs()).to(logits.dtype)
+    return logits
+
+
+def add_sinks(out: Tensor, lse: Tensor, sinks: Tensor) -> Tensor:
+    """`out` with a sink in each row's denominator: times Z / (Z + exp(sink)).
+
+    Out [batch, heads, rows, head_dim]; lse = log Z [batch, heads, rows], natural.
+    """
+    share = torch.sigmoid(lse - sinks.to(lse.dtype)[:, None])
+    return (out * share[..., None]).to(out.dtype)
+
+
+def rotate(x: Tensor, positions: Tensor, theta: float) -> Tensor:
+    """RoPE of x [..., tokens, head_dim] at `positions` [tokens], in fp32 or wider.
+
+    Channels i and i + head_dim / 2 turn by position · theta^(-2i / head_dim).
+    """
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return turn(x, *angles(positions, x.shape[-1], theta, wide))
+
+
+def angles(
+    positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of RoPE's angles, [tokens, head_dim / 2]."""
+    each = torch.tensor(rope_frequencies(head_dim, theta), dtype=torch.float64)
+    # Angles in float64: at 100k tokens fp32 is off by a hundredth of a radian.
+    turned = positions.to(torch.float64)[:, None] * each.to(positions.device)
+    return turned.cos().to(dtype), turned.sin().to(dtype)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`x` [..., tokens, head_dim] turned by angles given as cos and sin [tokens, head_dim / 2]."""
+    first, second = x.to(cos.dtype).chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
