@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench import model
-from attnbench.calc.engine_budget import Pad, weights_on_rank
 from attnbench.calc.engine_kinds import Widths, kinds, placed
 from attnbench.calc.engine_pages import (
     Group,
@@ -23,8 +22,12 @@ from attnbench.calc.engine_pages import (
     longest,
     plan,
 )
+from attnbench.calc.engine_weights import Pad, weights_on_rank
 from attnbench.calc.parallel import Parallel
+from attnbench.calc.quantization import plain_scheme
+from attnbench.catalog.adapters import from_config
 from attnbench.catalog.engine_rows import RowLayers, placed_layers
+from attnbench.catalog.hardware import load_gpu
 from attnbench.catalog.loose_names import gpus_for, profile_for
 from attnbench.catalog.quantization_config import scheme_of
 from attnbench.catalog.stated_formats import Unstated, kv_format, weight_format
@@ -284,19 +287,76 @@ def test_fp8_weights_leave_the_cache_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tp", "target", "words", "gib"),
+    ("tp", "gpu", "words", "gib"),
     [
         # "Model loading took", gpt-oss-120b: Hopper's kernel, Marlin on it, Marlin on A100.
-        (1, "sm_90", "", 64.38),
-        (1, "sm_90", "mxfp4 (marlin)", 65.9651),
-        (4, "sm_80", "", 17.2217),
+        (1, "h100-sxm", "", 64.38),
+        (1, "h100-sxm", "mxfp4 (marlin)", 65.9651),
+        (4, "a100-80gb-sxm", "", 17.2217),
     ],
 )
-def test_mxfp4_kernels_pad_experts(tp: int, target: str, words: str, gib: float) -> None:
+def test_mxfp4_kernels_pad_experts(tp: int, gpu: str, words: str, gib: float) -> None:
     spec = model("gpt-oss-120b")
-    pad = vllm.mxfp4_pad(target, words)
-    made = weights_on_rank(spec, scheme_of(spec), Parallel(tp=tp), pad=pad) / GIB
+    scheme = scheme_of(spec)
+    loader = vllm.loader((0, 11), load_gpu(gpu), scheme, words)
+    made = weights_on_rank(spec, scheme, Parallel(tp=tp), loader=loader) / GIB
     assert made == pytest.approx(gib, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "gib"),
+    [
+        # "Model loading took" as vLLM 0.9 to 0.18 printed it on GPUs of NVIDIA, 16 bits.
+        ("qwen2.5-3b", 1, 5.7916),
+        ("qwen3-4b", 1, 7.5552),
+        ("qwen2.5-7b", 1, 14.2488),
+        ("qwen2.5-7b", 2, 7.1217),
+        ("qwen2.5-14b", 4, 6.9461),
+        ("qwen3-32b", 8, 7.6871),
+        ("llama-3-8b", 4, 3.7418),
+        ("qwen3-30b-a3b", 2, 28.4571),
+        ("qwen3-vl-30b-a3b", 2, 29.3114),
+    ],
+)
+def test_the_allocator_rounds_weights_as_logs_show(name: str, tp: int, gib: float) -> None:
+    spec = model(name)
+    made = weights_on_rank(spec, scheme_of(spec), Parallel(tp=tp)) / GIB
+    assert made == pytest.approx(gib, abs=0.007)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "gib"), [("gemma-3-12b", 1, 13.5273), ("qwen3-14b", 2, 7.8555)]
+)
+def test_amd_figures_are_what_the_device_has_in_use(name: str, tp: int, gib: float) -> None:
+    # RedHatAI's FP8-dynamic checkpoints on a Radeon AI PRO R9700, vLLM 0.13.
+    spec = model(name)
+    scheme = plain_scheme(Dtype.FP8_E4M3, Dtype.BF16)
+    loader = vllm.loader((0, 13), load_gpu("r9700"), scheme, "")
+    made = weights_on_rank(spec, scheme, Parallel(tp=tp), loader=loader) / GIB
+    assert made == pytest.approx(gib, rel=0.003)
+
+
+@pytest.mark.parametrize(
+    ("config", "elements"),
+    [
+        ({"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 8 * 4096 * 64),
+        ({"rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 1024}},
+         4 * 1024 * 64),
+        ({"rope_scaling": {"rope_type": "default", "mrope_section": [8, 12, 12]}}, 4 * 4096 * 64),
+        ({"partial_rotary_factor": 0.5}, 4096 * 32),
+        ({}, 4096 * 64),
+    ],
+)  # fmt: skip
+def test_rotary_tables_have_the_rows_of_their_kind(config: dict[str, Any], elements: int) -> None:
+    spec = from_config(
+        {
+            "model_type": "llama", "hidden_size": 256, "num_hidden_layers": 2, "vocab_size": 512,
+            "num_attention_heads": 4, "intermediate_size": 512, "max_position_embeddings": 4096,
+            **config,
+        },
+        label="config.json", name="made",
+    )  # fmt: skip
+    assert spec.rotary == (elements,)
 
 
 def test_a_dense_model_is_not_padded() -> None:

@@ -18,7 +18,7 @@ GIB = 1 << 30
 
 def test_the_contracts_names_and_all_48_are_there() -> None:
     assert set(CONTRACT) <= set(gpu_names())
-    assert len(gpu_names()) == 49
+    assert len(gpu_names()) >= 49
 
 
 @pytest.mark.parametrize("name", gpu_names())

@@ -9,12 +9,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from attnbench.calc import parallel as split
 from attnbench.calc.activations import forward_peak
 from attnbench.calc.parallel import Parallel
-from attnbench.calc.quantization import Scheme, plain_scheme
 from attnbench.calc.stages import held_by, stage_ranges
-from attnbench.spec.model import Full, Latent, Layer, ModelSpec, Role, Sliding
+from attnbench.spec.model import Layer, ModelSpec, Role
 from attnbench.units import GIB
 
 
@@ -102,77 +100,6 @@ def budget(
         graphs=graphs,
         cache=Band(low=middle - width, middle=middle, high=middle + width),
     )
-
-
-class Pad(msgspec.Struct, frozen=True, kw_only=True):
-    """Multiples that a kernel rounds experts' sizes up to: hidden, and inner a rank."""
-
-    hidden: int = 1
-    inner: int = 1
-
-    def factor(self, model: ModelSpec, tp: int) -> float:
-        """How much larger the routed experts become."""
-        inner = next((layer.experts.inner for layer in model.layers if layer.experts), 0)
-        share = -(-inner // tp)
-        if not share:
-            return 1.0
-        hidden = -(-model.hidden_size // self.hidden) * self.hidden / model.hidden_size
-        return hidden * (-(-share // self.inner) * self.inner / share)
-
-
-def weights_on_rank(
-    model: ModelSpec,
-    scheme: Scheme,
-    parallel: Parallel,
-    *,
-    drafts: int = 0,
-    pad: Pad | None = None,
-) -> int:
-    """Bytes of weights on the fullest rank.
-
-    `drafts` multi-token-prediction modules: each a layer like the last, and a projection
-    of two hidden states to one. They share embeddings and output with the model, and
-    stand in the model's own dtype, routed experts apart. `pad` is what the experts'
-    kernel rounds up to.
-
-    Raises:
-        UserError: heads, layers or experts do not go round.
-    """
-    split.check(model, parallel)
-    grown = 1.0 if pad is None else pad.factor(model, parallel.tp)
-
-    def held(of: ModelSpec, on: Parallel, stage: int, rest: Scheme = scheme) -> int:
-        total = 0.0
-        for piece in split.pieces(of, on, stage):
-            routed = piece.tensor.role is Role.ROUTED_EXPERT
-            stored = scheme if routed else rest
-            size = piece.share(stored.bytes_of(piece.tensor, piece.indices))
-            total += size * (grown if routed else 1)
-        return round(total)
-
-    most = max(held(model, parallel, stage) for stage in range(parallel.pp)) + _rotary(model)
-    if not drafts or not model.layers:
-        return most
-    last = max(model.layers, key=lambda layer: layer.indices[-1])
-    layer = msgspec.structs.replace(last, indices=(0,))
-    alone = msgspec.structs.replace(model, layers=(layer,), encoder=(), outside=())
-    joined = 2 * model.hidden_size * model.hidden_size * scheme.dtype.bits // 8
-    single, own = msgspec.structs.replace(parallel, pp=1), plain_scheme(scheme.dtype, scheme.dtype)
-    return most + drafts * (held(alone, single, 0, own) + joined)
-
-
-def _rotary(model: ModelSpec) -> int:
-    """Bytes of the table of cosines and sines: one of the widest rotated head, 16 bits.
-
-    Unit: bytes; max_position · rotated width · 2. Engines make it when they load weights.
-    """
-    widths = [
-        mixer.rope_dim if isinstance(mixer, Latent) else mixer.key_dim
-        for layer in model.layers
-        for mixer in layer.mixers
-        if isinstance(mixer, Full | Sliding | Latent)
-    ]
-    return 2 * (model.max_position or 0) * max(widths, default=0)
 
 
 def activation_peak(

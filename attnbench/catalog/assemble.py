@@ -5,6 +5,7 @@ from typing import Any
 
 from attnbench.catalog.blocks import Tensors, embedding, norm, vector
 from attnbench.catalog.fields import Fields
+from attnbench.catalog.rotary import rotary_tables
 from attnbench.catalog.shape import Sizes, Style
 from attnbench.spec.dtype import Dtype, parse_dtype
 from attnbench.spec.model import Layer, ModelSpec, Place, Role, Shard
@@ -62,6 +63,7 @@ def assemble(
             "max_position": max_position(c),
             "weight_dtype": weight_dtype(c),
             "quantization": quantization(c),
+            "rotary": rotary_tables(c, layers, max_position(c)),
             "warnings": _unread(c),
             **more,
         }

@@ -51,7 +51,7 @@ def answer(
         gpu_name=gpu.name,
         unified_memory=gpu.unified_memory,
         utilization=utilization,
-        pad=vllm.mxfp4_pad(gpu.target, "") if "mxfp4" in request.scheme.name else None,
+        loader=vllm.loader(vllm.version_of(version), gpu, request.scheme, ""),
     )
     asked = None if solve is None else Solve(solve)
     return solved(launch, model, request.scheme, batch=work.batch, solve=asked)

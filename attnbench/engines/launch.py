@@ -6,14 +6,13 @@ from attnbench.calc.engine_budget import (
     GRAPHS,
     GRAPHS_SEVERAL,
     Budget,
-    Pad,
     activation_peak,
     budget,
     exactly,
-    weights_on_rank,
 )
 from attnbench.calc.engine_kinds import Placed, Widths, kinds
 from attnbench.calc.engine_pages import Load, Plan, StateMode, blocks_needed, longest, plan
+from attnbench.calc.engine_weights import PLAIN, Loader, weights_on_rank
 from attnbench.calc.parallel import Parallel
 from attnbench.calc.quantization import Scheme
 from attnbench.calc.stages import stage_ranges
@@ -54,7 +53,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     unified_memory: bool = False
     utilization: float | None = None
     eager: bool = False
-    pad: Pad | None = None
+    loader: Loader = PLAIN
 
     @property
     def policy(self) -> vllm.Policy:
@@ -213,7 +212,7 @@ def weights_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> int:
         UserError: the split does not suit the model.
     """
     parallel = Parallel(tp=launch.tp, pp=launch.pp)
-    return weights_on_rank(model, scheme, parallel, drafts=launch.drafts, pad=launch.pad)
+    return weights_on_rank(model, scheme, parallel, drafts=launch.drafts, loader=launch.loader)
 
 
 def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None:

@@ -6,6 +6,7 @@ import msgspec
 
 from attnbench.calc.engine_budget import Band, Budget
 from attnbench.calc.engine_kinds import Placed, placed
+from attnbench.calc.engine_weights import PLAIN
 from attnbench.calc.quantization import Scheme
 from attnbench.catalog import load_model
 from attnbench.catalog.engine_rows import LogRow, placed_layers
@@ -154,11 +155,11 @@ def _launch(
     own = own_dtype(model) if model is not None else Dtype.BF16
     states = layout[1] or (state_dtype(model) if model is not None else own)
     words = f"{row.weight_dtype or ''} {row.model}"
-    target = gpus[0].target if gpus else None
-    packed = scheme is not None and "mxfp4" in scheme.name
+    gpu = gpus[0] if gpus else None
+    version = vllm.version_of(None if row.engine_version is None else str(row.engine_version))
     launch = Launch(
         layers=layout[0],
-        version=vllm.version_of(None if row.engine_version is None else str(row.engine_version)),
+        version=version,
         tp=row.tp,
         pp=row.pp,
         dcp=row.dcp,
@@ -174,7 +175,7 @@ def _launch(
         unified_memory=any(gpu.unified_memory for gpu in gpus),
         utilization=row.utilization,
         eager=row.eager,
-        pad=vllm.mxfp4_pad(target, words) if packed else None,
+        loader=PLAIN if scheme is None else vllm.loader(version, gpu, scheme, words),
     )
     total = _total(row, launch, model, scheme, gpus)
     return msgspec.structs.replace(launch, gpu_total=total)

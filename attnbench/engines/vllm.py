@@ -12,9 +12,12 @@ import re
 
 import msgspec
 
-from attnbench.calc.engine_budget import Band, Pad
+from attnbench.calc.engine_budget import Band
 from attnbench.calc.engine_pages import StateMode
+from attnbench.calc.engine_weights import Loader, Pad
+from attnbench.calc.quantization import Scheme
 from attnbench.engines._versions import Version, parse_version, pick
+from attnbench.spec.hardware import HardwareSpec
 from attnbench.units import GIB
 
 NAME = "vllm"
@@ -182,11 +185,33 @@ def defaults(
     return Defaults(max_num_batched_tokens=2048, max_num_seqs=256)
 
 
-def mxfp4_pad(target: str | None, words: str) -> Pad:
+# On AMD's GPUs the loading figure is what the device has in use (through 0.20), else what
+# torch has allocated; of that, 0.07 to 0.08 GiB are code that HIP loads.
+_DEVICE_USED = (((0,), True), ((0, 22), False))
+_HIP_CODE = int(0.075 * GIB)
+
+
+def loader(version: Version | None, gpu: HardwareSpec | None, scheme: Scheme, words: str) -> Loader:
+    """How the release loads weights stored as `scheme` on `gpu`, and what its figure counts.
+
+    Without Marlin, which AMD's GPUs do not have, packed experts are transposed as they are
+    loaded, a layer at a time. `words` of a log may name the kernel.
+
+    Source: vLLM, `platforms/rocm.py` (`get_current_memory_usage`), `compressed_tensors_moe.py`.
+    """
+    pad = _mxfp4_pad(gpu, words) if "mxfp4" in scheme.name else None
+    if gpu is None or gpu.vendor != "amd" or not pick(_DEVICE_USED, version):
+        return Loader(pad=pad)
+    packed = scheme.layout is not None and scheme.layout.bits < 8
+    return Loader(pad=pad, device_used=True, mapped_bytes=_HIP_CODE, transposed=packed)
+
+
+def _mxfp4_pad(gpu: HardwareSpec | None, words: str) -> Pad:
     """What the MXFP4 kernels round experts up to: Marlin both sizes, Hopper's hidden alone.
 
     Source: vLLM, `layers/quantization/mxfp4.py`.
     """
+    target = gpu.target if gpu is not None else None
     if "marlin" in words.lower() or (target or "sm_90") < "sm_90":
         return Pad(hidden=256, inner=128)
     return Pad(hidden=256)

@@ -218,7 +218,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     `heads` is the largest number of query heads of a layer. `max_position` is the
     longest context the configuration states. `encoder_length` and `decoder_length`
     are fixed lengths (Whisper: 1,500 and 448). `quantization` is the configuration's
-    `quantization_config` as published. `stored_bytes` are the weights' bytes in the
+    `quantization_config` as published. `rotary` are the numbers in each table of cosines
+    and sines that an engine makes. `stored_bytes` are the weights' bytes in the
     file the spec was read from, where it was a checkpoint.
     """
 
@@ -238,6 +239,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     encoder_length: int | None = None
     decoder_length: int | None = None
     quantization: Mapping[str, Any] | None = None
+    rotary: tuple[int, ...] = ()
     stored_bytes: int | None = None
     warnings: tuple[str, ...] = ()
 

@@ -23,7 +23,7 @@ DEFAULTS = {
     "vaultgemma": _COMMON,
     "gemma3_text": {
         **_COMMON, "vocab_size": 262208, "sliding_window_pattern": 6,
-        "max_position_embeddings": 131072,
+        "max_position_embeddings": 131072, "rope_local_base_freq": 10000,
     },
 }  # fmt: skip
 _NORMS = (

@@ -1,6 +1,8 @@
 """A vision transformer's tensors: patches, positions, layers, norms.
 
-Vision towers run on the first pipeline stage, whole on every tensor-parallel rank.
+Vision towers run on the first pipeline stage. Engines split their layers over
+tensor-parallel ranks as they do the language model's (vLLM, `models/siglip.py`,
+`models/qwen3_vl.py`); what is outside the layers stands whole on every rank.
 """
 
 import msgspec
@@ -54,7 +56,7 @@ def vit(v: ViT) -> Tensors:
     for name, present in (("pre_layernorm", v.pre_norm), ("post_layernorm", v.post_norm)):
         if present:
             made += norm(f"{v.at}.{name}", v.hidden, bias=v.norm_bias)
-    return vision(made) + vision(layer(v), times=v.layers)
+    return vision(made) + vision(layer(v), times=v.layers, split=True)
 
 
 def layer(v: ViT) -> Tensors:
@@ -77,14 +79,14 @@ def layer(v: ViT) -> Tensors:
     return made
 
 
-def vision(tensors: Tensors, *, times: int = 1) -> Tensors:
-    """`tensors`, `times` over, as parts of a vision tower or its projector."""
+def vision(tensors: Tensors, *, times: int = 1, split: bool = False) -> Tensors:
+    """`tensors`, `times` over, as parts of a vision tower; `split` over ranks, or whole on each."""
     return tuple(
         Tensor(
             name=t.name,
             shape=t.shape,
             role=Role.VISION,
-            shard=Shard.REPLICATED,
+            shard=t.shard if split else Shard.REPLICATED,
             count=t.count * times,
             place=Place.FIRST,
         )
