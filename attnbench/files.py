@@ -10,8 +10,10 @@ from typing import Any
 from attnbench.errors import UserError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all: a temporary file, then a rename.
+def write_atomically(path: Path, text: str | bytes) -> None:
+    """Write `text` (UTF-8), or bytes, to `path` whole or not at all.
+
+    A temporary file beside it is written, then renamed.
 
     Raises:
         UserError: the folder is missing or cannot be written.
@@ -21,8 +23,8 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

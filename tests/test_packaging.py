@@ -96,6 +96,7 @@ def test_the_probe_can_fail() -> None:
         ["variants"],
         ["speculate"],
         ["paging", "llama-3-8b"],
+        ["patterns"],
         ["sweep", "--help"],
     ],
     ids=" ".join,

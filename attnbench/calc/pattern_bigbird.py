@@ -49,6 +49,11 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
     key_blocks: int
     causal: bool
 
+    @property
+    def unit(self) -> int:
+        """All key ranges are of step 1."""
+        return 1
+
     def allows(self, query: Any, key: Any) -> Any:
         """Whether the pair is attended."""
         row, column = query // self.block, key // self.block
@@ -152,6 +157,13 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
         # Blocks from `first` on are seen by their own queries, up to the last key.
         before = sum(min(max(keys - c * self.block, 0), self.block) for c in seen)
         return before + max(0, keys - first * self.block)
+
+    def reach_of(self, queries: range, seq_kv: int) -> Iterator[range]:
+        """The key blocks of each query block; causal: of its own up to the last query."""
+        for row in range(queries[0] // self.block, queries[-1] // self.block + 1):
+            last = min(queries[-1], (row + 1) * self.block - 1) + 1 if self.causal else seq_kv
+            for column in self.key_block_list(row):
+                yield range(column * self.block, min((column + 1) * self.block, last))
 
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """One block a query block (`rows` is not looked at), key blocks as ranges."""

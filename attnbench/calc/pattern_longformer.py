@@ -22,6 +22,11 @@ class Longformer(msgspec.Struct, frozen=True, kw_only=True):
     causal: bool
 
     @property
+    def unit(self) -> int:
+        """All key ranges are of step 1."""
+        return 1
+
+    @property
     def local(self) -> SlidingWindow:
         """The window and the global keys: every row but those of global queries."""
         return SlidingWindow(window=self.window, causal=self.causal, sink=self.global_tokens)
@@ -45,6 +50,13 @@ class Longformer(msgspec.Struct, frozen=True, kw_only=True):
         if self._split(seq_q, seq_kv)[1]:
             return seq_kv if visible is None else visible
         return self.local.keys(seq_q, seq_kv, visible)
+
+    def reach_of(self, queries: range, seq_kv: int) -> Iterator[range]:
+        """All keys where a global query is among them, else those of the local pattern."""
+        if not self.causal and queries[0] < self.global_tokens:
+            yield range(seq_kv)
+        else:
+            yield from self.local.reach_of(queries, seq_kv)
 
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """Blocks of global queries with every key, and the local ones."""

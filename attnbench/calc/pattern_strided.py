@@ -1,6 +1,7 @@
 """The strided pattern of sparse transformers: a local window, and every k-th token."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -29,6 +30,11 @@ class Strided(msgspec.Struct, frozen=True, kw_only=True):
     window: int
     stride: int
     causal: bool
+
+    @property
+    def unit(self) -> int:
+        """The stride: its keys are as far apart."""
+        return self.stride
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -62,3 +68,15 @@ class Strided(msgspec.Struct, frozen=True, kw_only=True):
         local = min(max(0, first + self.reach[0]), keys)
         reached = comb_keys(first, seq_q, -seq_kv, self.stride, 0, local)
         return keys - local + reached
+
+    def reach_of(self, queries: range, seq_kv: int) -> Iterator[range]:
+        """The stride's keys before and after the window, and the windows."""
+        (low, high), first, last = self.reach, queries[0], queries[-1]
+        yield range(first % self.stride, min(seq_kv, max(0, last + low)), self.stride)
+        if not self.causal:
+            after = first + high + 1
+            yield range(after + (first - after) % self.stride, seq_kv, self.stride)
+        joined = high - low + 1 >= self.stride
+        for query in (first,) if joined else queries:
+            stop = last if joined else query
+            yield range(max(0, query + low), min(seq_kv, stop + high + 1))

@@ -7,7 +7,7 @@ Counts are exact integers; of a padded sequence only the first `visible` keys co
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -44,6 +44,29 @@ class Pattern(Protocol):
         ...
 
 
+@runtime_checkable
+class ReachPattern(Pattern, Protocol):
+    """A pattern that also lists the keys of a run of queries."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether no query attends a key after it."""
+        ...
+
+    @property
+    def unit(self) -> int:
+        """The step of its key ranges that are not of step 1; 1 where there are none."""
+        ...
+
+    def reach_of(self, queries: range, seq_kv: int) -> Iterator[range]:
+        """Key ranges, of step 1 or `unit`, whose union is what `queries` attend.
+
+        Queries are positions 0 and up, `unit` apart. Of a single query the ranges are
+        disjoint. Ranges may be empty.
+        """
+        ...
+
+
 class BlockedPattern(Pattern, Protocol):
     """A pattern that also says in which blocks its pairs lie."""
 
@@ -56,6 +79,11 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     """Every pair; causal: the keys up to the query's own position."""
 
     causal: bool
+
+    @property
+    def unit(self) -> int:
+        """All key ranges are of step 1."""
+        return 1
 
     def allows(self, query: Any, key: Any) -> Any:
         """Whether the pair is attended."""
@@ -73,6 +101,10 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
         """All of them: the last query attends every key."""
         return seq_kv if visible is None else visible
 
+    def reach_of(self, queries: range, seq_kv: int) -> Iterator[range]:
+        """All keys; causal: those up to the last of the queries."""
+        yield range(min(queries[-1] + 1, seq_kv) if self.causal else seq_kv)
+
 
 class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
     """A local window, self included, and the first `sink` tokens.
@@ -89,6 +121,11 @@ class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
     causal: bool
     dilation: int = 1
     sink: int = 0
+
+    @property
+    def unit(self) -> int:
+        """The dilation: a window's keys are as far apart."""
+        return self.dilation
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -133,6 +170,15 @@ class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
         low, _ = self.reach
         reached = comb_keys(first, seq_q, low, self.dilation, sinks, before)
         return keys - before + sinks + reached
+
+    def reach_of(self, queries: range, seq_kv: int) -> Iterator[range]:
+        """The sinks, and the queries' windows, which join as they are a dilation apart."""
+        low, high = self.reach
+        sinks = min(self.sink, queries[-1] + 1 if self.causal else self.sink, seq_kv)
+        yield range(sinks)
+        lowest = max(sinks, queries[0] + low)
+        lowest += (queries[0] - lowest) % self.dilation
+        yield range(lowest, min(seq_kv, queries[-1] + high + 1), self.dilation)
 
     def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
         """Runs of queries of one residue modulo the dilation, with their window and sinks."""

@@ -5,7 +5,10 @@ from attnbench.report.document import Document, shown
 
 def render(document: Document) -> str:
     """The markdown text."""
-    parts = []
+    parts = [
+        "\n".join([f"### {figure.title}", "", "```", *figure.lines, "```"])
+        for figure in document.figures
+    ]
     for table in document.tables:
         lines = [f"### {table.title}", ""] if table.title else []
         lines.append(_row([column.heading for column in table.columns]))

@@ -10,6 +10,8 @@ from attnbench.report.document import Document, Table, shown
 def render(document: Document) -> str:
     """The tables, notes and assumptions."""
     lines: list[str] = []
+    for figure in document.figures:
+        lines += [figure.title, "", *figure.lines, ""]
     for table in document.tables:
         lines += [*_plain(table), ""]
     return "\n".join([*lines, *remarks(document)]).rstrip("\n") + "\n"

@@ -17,6 +17,8 @@ def render(document: Document) -> str:
     """The tables, notes and assumptions, as wide as the terminal; NO_COLOR is kept to."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, highlight=False)
+    for figure in document.figures:
+        console.print(Text("\n".join([figure.title, "", *figure.lines, ""])), soft_wrap=True)
     for table in document.tables:
         console.print(draw(table))
     for remark in remarks(document):

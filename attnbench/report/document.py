@@ -26,6 +26,13 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     title: str = ""
 
 
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture in characters, with its title; lines are shown as they are."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A command's result: a JSON object, and the tables that people read.
 
@@ -34,7 +41,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     are one-line remarks under the
     tables, `assumptions` what a number rests on (they stand in JSON too). `warnings` are
     no part of the result: a command says them on stderr, in every format, and JSON has
-    them too.
+    them too. `figures` stand above the tables, for people alone.
     """
 
     schema: str
@@ -44,6 +51,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
 def shown(column: Column, value: Any) -> str:
