@@ -181,7 +181,7 @@ def memory(
         )
     scheme, note = _scheme(spec, str(weight_dtype), work)
     if weight_dtype != "auto":  # then the file's own count of bytes says nothing
-        spec = msgspec.structs.replace(spec, stored_bytes=None)
+        spec = msgspec.structs.replace(spec, stored_bytes=None, stored_parts=None)
     request = Request(
         model=spec,
         scheme=scheme,

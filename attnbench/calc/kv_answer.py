@@ -1,5 +1,6 @@
 """Everything that `kv-cache` answers about a model, in one value."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -27,7 +28,10 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KvAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of the contract's `kv-cache` object, bytes throughout."""
+    """The fields of the contract's `kv-cache` object, bytes throughout.
+
+    `engine`: pages and groups behind an engine's bytes; None for the others.
+    """
 
     model: str
     batch: int
@@ -51,6 +55,7 @@ class KvAnswer(msgspec.Struct, frozen=True, kw_only=True):
     encoder_len: int | None
     source: str
     warnings: tuple[str, ...]
+    engine: Mapping[str, Any] | None = None
 
 
 def answer(

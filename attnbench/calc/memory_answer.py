@@ -150,7 +150,7 @@ def _ways_out(request: Request) -> Iterator[tuple[str, Request]]:
             narrower = msgspec.structs.replace(
                 request,
                 scheme=plain_scheme(dtype, request.scheme.dtype),
-                model=msgspec.structs.replace(request.model, stored_bytes=None),
+                model=msgspec.structs.replace(request.model, stored_bytes=None, stored_parts=None),
             )
             if _fits(narrower):
                 yield f"--weight-dtype {dtype}", narrower

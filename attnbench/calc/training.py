@@ -97,7 +97,13 @@ def adapters(model: ModelSpec, lora: Lora) -> ModelSpec:
             hint=f"It has {', '.join(linear_names(model)) or 'none'}; or all-linear, attention.",
         )
     return msgspec.structs.replace(
-        model, layers=layers, encoder=encoder, outside=(), quantization=None, stored_bytes=None
+        model,
+        layers=layers,
+        encoder=encoder,
+        outside=(),
+        quantization=None,
+        stored_bytes=None,
+        stored_parts=None,
     )
 
 

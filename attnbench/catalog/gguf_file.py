@@ -76,8 +76,19 @@ def read(path: Path) -> ModelSpec:
     return msgspec.structs.replace(
         spec,
         stored_bytes=sum(size for _, size in tensors.values()),
+        stored_parts=_parts(tensors),
         warnings=(*spec.warnings, note),
     )
+
+
+def _parts(tensors: Mapping[str, tuple[tuple[int, ...], int]]) -> dict[str, int]:
+    """Bytes by layer (`blk.0`), and by tensor outside the layers."""
+    parts: dict[str, int] = {}
+    for name, (_, size) in tensors.items():
+        words = name.split(".")
+        part = ".".join(words[:2]) if words[0] == "blk" else words[0]
+        parts[part] = parts.get(part, 0) + size
+    return parts
 
 
 def _config(

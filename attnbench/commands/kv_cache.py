@@ -8,6 +8,7 @@ import typer
 from attnbench.calc import kv_answer
 from attnbench.calc.kv_cache import ConvWidth, Rules, Semantics, Window
 from attnbench.catalog import load_model
+from attnbench.commands._engine_options import Options, cache_format, check, given
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
 from attnbench.errors import UserError
 from attnbench.report.emit import Format
@@ -62,14 +63,18 @@ def kv_cache(
     draft_layers: Annotated[
         int, typer.Option(min=0, max=1024, help="vLLM: layers of an MTP module or a drafter.")
     ] = 0,
+    kv_unified: Annotated[
+        bool, typer.Option("--kv-unified", help="llama.cpp: sequences share one stream of cells.")
+    ] = False,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
     """Bytes of key-value cache and recurrent state that a model's sequences hold."""
     known = {str(kind): kind for kind in Semantics}
+    plain_kv, ds_mla = cache_format(kv_dtype)
     rules = Rules(
-        dtype=parse_dtype(kv_dtype, what="--kv-dtype"),
+        dtype=parse_dtype(plain_kv or "", what="--kv-dtype"),
         semantics=known.get(semantics, Semantics.IDEAL),
         state_dtype=None if state_dtype == "auto" else parse_dtype(state_dtype),
         window=window,
@@ -80,12 +85,21 @@ def kv_cache(
     step = None
     if max_num_batched_tokens is not None:
         step = parse_length(max_num_batched_tokens, what="--max-num-batched-tokens")
+    options = Options(
+        page_size=page_size,
+        dcp=dcp,
+        speculative=speculative_tokens,
+        drafts=draft_layers,
+        ds_mla=ds_mla,
+        unified=kv_unified,
+    )
     ask = None
     if semantics not in known:
-        from attnbench.engines import cache_answer
+        from attnbench.engines import cache_ask
 
-        engine, version = cache_answer.parse_engine(semantics, tuple(known))
-        ask = cache_answer.Ask(
+        engine, version = cache_ask.parse_engine(semantics, tuple(known))
+        check(engine, options)
+        ask = cache_ask.Ask(
             engine=engine,
             version=version,
             page_size=page_size,
@@ -93,8 +107,10 @@ def kv_cache(
             dcp=dcp,
             speculative=speculative_tokens,
             drafts=draft_layers,
+            ds_mla=ds_mla,
+            unified=kv_unified,
         )
-    elif page_size or step or dcp > 1 or speculative_tokens or draft_layers:
+    elif given(options) or step:
         raise UserError(
             f"--semantics {semantics} has no pages, steps or drafts",
             hint="Say --semantics vllm, sglang or llama.cpp.",
@@ -112,5 +128,7 @@ def kv_cache(
         kv_heads=kv_heads,
     )
     if ask is not None:
+        from attnbench.engines import cache_answer
+
         answer = cache_answer.answer(answer, spec, ask)
     write(document(answer), fmt, json, output)

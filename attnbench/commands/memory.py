@@ -9,8 +9,8 @@ from attnbench import api
 from attnbench.calc.activations import Recompute
 from attnbench.calc.memory_answer import refusal
 from attnbench.calc.training import Optimizer
+from attnbench.commands._engine_options import Options, cache_format, refuse_without_engine
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
-from attnbench.errors import UserError
 from attnbench.report.emit import Format
 from attnbench.report.memory import document
 from attnbench.units import parse_bytes, parse_count, parse_length
@@ -21,6 +21,10 @@ app = typer.Typer(add_completion=False)
 class _Mode(enum.StrEnum):
     INFERENCE = "inference"
     TRAINING = "training"
+
+
+def _engine(help_text: str, least: int | None = None, most: int | None = None) -> Any:
+    return typer.Option(help=help_text, min=least, max=most, rich_help_panel="With --engine")
 
 
 def _serving(help_text: str) -> Any:
@@ -49,11 +53,32 @@ def memory(
         float | None, typer.Option(help="Share of its memory to use; 0.9, or the engine's own.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="vllm[@VERSION]: its budget, pool and log line on --gpu.")
+        str | None,
+        _engine("vllm, sglang or llama.cpp, [@VERSION]: its budget, pool, log lines on --gpu."),
     ] = None,
     solve: Annotated[
-        str | None,
-        typer.Option(help="With --engine: max-context, max-users, utilization or gpus."),
+        str | None, _engine("What fits: max-context, max-users, utilization or gpus.")
+    ] = None,
+    page_size: Annotated[
+        int | None, _engine("Tokens of a page (vLLM, SGLang).", 1, 1 << 20)
+    ] = None,
+    dcp: Annotated[int, _engine("vLLM: ranks that share tokens.", 1, 65536)] = 1,
+    speculative_tokens: Annotated[
+        int, _engine("Tokens drafted a step (vLLM, SGLang).", 0, 1024)
+    ] = 0,
+    draft_layers: Annotated[
+        int, _engine("Layers of an MTP module or a drafter (vLLM, SGLang).", 0, 1024)
+    ] = 0,
+    kv_unified: Annotated[
+        bool,
+        typer.Option(
+            "--kv-unified",
+            help="llama.cpp: sequences share one stream of cells.",
+            rich_help_panel="With --engine",
+        ),
+    ] = False,
+    gpu_layers: Annotated[
+        int | None, _engine("llama.cpp: layers on GPUs; all unless said.", 0, 1 << 20)
     ] = None,
     overhead: Annotated[
         str | None, typer.Option(help="A GPU's bytes beyond tensors, instead of the assumption.")
@@ -93,13 +118,14 @@ def memory(
     output: OutputOption = None,
 ) -> None:
     """Weights, cache, activations and overhead of serving a model, or all that training holds."""
+    plain_kv, ds_mla = cache_format(kv_dtype)
     found = api.memory(
         model,
         mode=mode.value,
         seq_len=parse_length(seq_len, what="--seq-len"),
         batch=parse_length(batch, what="--batch"),
         weight_dtype=weight_dtype,
-        kv_dtype=kv_dtype,
+        kv_dtype=plain_kv,
         tp=tp,
         pp=pp,
         ep=ep,
@@ -120,15 +146,24 @@ def memory(
         tokens=None if tokens is None else parse_count(tokens, what="--tokens"),
         mfu=mfu,
     )
+    options = Options(
+        utilization=utilization,
+        page_size=page_size,
+        dcp=dcp,
+        speculative=speculative_tokens,
+        drafts=draft_layers,
+        ds_mla=ds_mla,
+        unified=kv_unified,
+        gpu_layers=gpu_layers,
+    )
     if engine is not None:
         from attnbench.commands import _engine_memory
 
-        made = _engine_memory.answer(found, engine, utilization, solve)
+        made = _engine_memory.answer(found, engine, options, solve)
         write(_engine_memory.with_engine(document(found), made), fmt, json, output)
         _engine_memory.refuse(made)
         return
-    if solve is not None:
-        raise UserError("--solve needs --engine vllm and --gpu")
+    refuse_without_engine(options, solve)
     write(document(found), fmt, json, output)
     problem = refusal(found)
     if problem is not None:

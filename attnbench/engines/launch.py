@@ -27,9 +27,10 @@ from attnbench.spec.model import Full, Latent, ModelSpec, Recurrent
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One start of vLLM: the model's layers, the split, the flags; None is the default.
 
-    `layers` are the mixers that keep a cache. `kv` is the cache's dtype, `model_dtype`
-    that of convolution states, `state_dtype` of recurrent ones. `drafts` are layers of a
-    multi-token-prediction module or a drafter, which keep a cache like the full layers.
+    `layers` are the mixers that keep a cache. `kv` is the cache's dtype, `ds_mla` its
+    fp8_ds_mla format, `model_dtype` that of convolution states, `state_dtype` of recurrent
+    ones. `drafts` are layers of a multi-token-prediction module or a drafter, which keep a
+    cache like the full layers.
     """
 
     layers: tuple[Placed, ...]
@@ -38,6 +39,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     pp: int = 1
     dcp: int = 1
     kv: Dtype = Dtype.BF16
+    ds_mla: bool = False
     model_dtype: Dtype = Dtype.BF16
     state_dtype: Dtype = Dtype.BF16
     block: int = vllm.BLOCK
@@ -127,7 +129,7 @@ def layout(launch: Launch) -> Plan:
         block=launch.block,
         speculative=launch.speculative,
         windowed=launch.policy.groups,
-        ds_mla=sparse and launch.kv.bits == 8,
+        ds_mla=launch.ds_mla or (sparse and launch.kv.bits == 8),
     )
     layers = _with_drafts(launch)
     count = 1 + max(i for _, indices in layers for i in indices)

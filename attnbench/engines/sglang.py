@@ -14,22 +14,23 @@ PAGE = 1
 _INDEX_GROUP, _INDEX_SCALE_BYTES = 128, 4
 
 
-def bytes_per_token(layers: Sequence[Placed], *, tp: int, kv: Dtype) -> int:
+def bytes_per_token(layers: Sequence[Placed], *, tp: int, kv: Dtype, packed: bool = True) -> int:
     """Bytes that a token takes on one GPU in the pool.
 
         layers · max(1, kv_heads // tp) · (key_dim + value_dim) · bytes
 
     Windows are kept at full length in this pool. MLA keeps its latent whole on every
-    rank; with a sparse indexer 656 bytes in fp8, and 132 of the indexer's key.
+    rank; with a sparse indexer 656 bytes in fp8, and 132 of the indexer's key. `packed`
+    False: the latent at its own width in fp8 too, as releases before 0.5.17 budget it.
 
     Unit: bytes a token and GPU.
     """
     total = 0.0
     for mixer, indices in layers:
         if isinstance(mixer, Latent):
-            packed = bool(mixer.index_dim) and kv.bits == 8
+            sparse = packed and bool(mixer.index_dim) and kv.bits == 8
             width = (mixer.kv_rank + mixer.rope_dim) * kv.bits / 8
-            token = float(DS_MLA_TOKEN_BYTES) if packed else width
+            token = float(DS_MLA_TOKEN_BYTES) if sparse else width
             if mixer.index_dim:
                 scales = -(-mixer.index_dim // _INDEX_GROUP) * _INDEX_SCALE_BYTES
                 token += mixer.index_dim + scales

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from attnbench.calc.engine_budget import Band
-from attnbench.engines.memory_answer import EngineMemory
+from attnbench.engines.engine_memory import EngineMemory
 from attnbench.report.document import Column, Document, Table
 from attnbench.units import GIB, format_gib
 
@@ -29,34 +29,37 @@ def with_engine(plain: Document, found: EngineMemory) -> Document:
         notes=(*plain.notes, *_notes(found)),
         assumptions=(
             *plain.assumptions,
-            "The engine's budget: bands are what its logs show; the cache's band is stated, "
-            "1.5 GiB each way on one GPU, 2 on several, 3 on eight or more.",
+            *found.said,
+            f"{found.engine}'s budget: bands are what its logs show; the cache's band is stated: "
+            f"{(found.cache.high - found.cache.low) / 2 / GIB:.1f} GiB each way.",
         ),
     )
 
 
 def _data(found: EngineMemory) -> dict[str, Any]:
-    terms, made = found.budget, found.pool
     return {
-        "name": "vllm",
-        "requested_bytes": terms.requested,
-        "weights_bytes": terms.weights,
-        "activation_bytes": _ints(terms.activation),
-        "non_torch_bytes": _ints(terms.non_torch),
-        "graph_bytes": _ints(terms.graphs),
-        "kv_cache_bytes": _ints(terms.cache),
-        "block_size": made.plan.block,
-        "groups": len(made.plan.groups),
-        "padding_layers": made.plan.padding,
-        "blocks": made.blocks,
+        "name": found.engine,
+        "utilization": found.utilization,
+        "requested_bytes": found.requested,
+        "weights_bytes": found.weights,
+        "activation_bytes": _ints(found.activation),
+        "non_torch_bytes": _ints(found.non_torch),
+        "graph_bytes": _ints(found.graphs),
+        "outside_requested": found.outside,
+        "kv_cache_bytes": _ints(found.cache),
+        "block_size": found.block,
+        "groups": found.groups,
+        "padding_layers": found.padding,
+        "blocks": found.blocks,
         "blocks_low": found.blocks_low,
         "blocks_high": found.blocks_high,
-        "kv_tokens": made.tokens,
-        "blocks_of_request": made.blocks_of_request,
-        "max_concurrency": made.concurrency,
+        "kv_tokens": found.tokens,
+        "pools": [msgspec.to_builtins(part) for part in found.pools],
+        "blocks_of_request": found.blocks_of_request,
+        "max_concurrency": found.concurrency,
         "users": found.users,
         "blocks_of_shortest": found.pinned,
-        "log_lines": list(made.lines),
+        "log_lines": list(found.lines),
         "solve": found.asked,
         "solved": found.solved,
     }
@@ -67,33 +70,39 @@ def _ints(band: Band) -> dict[str, int]:
 
 
 def _table(found: EngineMemory) -> Table:
-    terms = found.budget
-    weights, asked = float(terms.weights), float(terms.requested)
+    weights, asked = float(found.weights), float(found.requested)
+    beside = " (beside it)" if found.outside else ""
     rows: list[list[Any]] = [
-        [f"{terms.utilization:g} of {format_gib(terms.total)}", asked, asked, asked],
+        [f"{found.utilization:g} of {format_gib(found.total)}", asked, asked, asked],
         ["weights", weights, weights, weights],
     ]
     for label, band in (
-        ("activation peak", terms.activation),
-        ("outside torch", terms.non_torch),
-        ("CUDA graphs, as budgeted", terms.graphs),
-        ("left for the cache", terms.cache),
+        (f"activation peak{beside}", found.activation),
+        ("outside torch", found.non_torch),
+        (f"CUDA graphs{beside}", found.graphs),
+        ("left for the cache", found.cache),
     ):
-        rows.append([label, band.low, band.middle, band.high])
-    return Table(columns=_TERMS, rows=rows, title="vLLM's budget")
+        if band.high:
+            rows.append([label, band.low, band.middle, band.high])
+    return Table(columns=_TERMS, rows=rows, title=f"{found.engine}'s budget")
 
 
 def _notes(found: EngineMemory) -> list[str]:
-    made = found.pool
+    each = f" of {found.block:,} tokens" if found.block > 1 else ""
     notes = [
-        f"Blocks: {made.blocks:,} of {made.plan.block:,} tokens "
+        f"{found.unit.capitalize()}: {found.blocks:,}{each} "
         f"({found.blocks_low:,} to {found.blocks_high:,} in the band)",
-        *(f"It will print: {line}" for line in made.lines),
+        *(
+            f"Pool of {part.name}: {part.count:,} {part.holds}, {format_gib(part.bytes)}"
+            for part in found.pools
+        ),
+        f"Requests of {found.length:,} tokens at once: {found.users:,}",
+        *(f"It will print: {line}" for line in found.lines),
     ]
-    if made.blocks and found.pinned / made.blocks >= _PINNED_SHARE:
+    if found.block > 1 and found.blocks and found.pinned / found.blocks >= _PINNED_SHARE:
         notes.append(
-            f"Note: a prompt of one token pins {found.pinned} of {made.blocks:,} blocks: "
-            f"a block holds {made.plan.block:,} tokens."
+            f"Note: a prompt of one token pins {found.pinned} of {found.blocks:,} blocks: "
+            f"a block holds {found.block:,} tokens."
         )
     if found.asked is not None:
         value = "nothing does" if found.solved is None else f"{found.solved:,g}"

@@ -219,8 +219,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     longest context the configuration states. `encoder_length` and `decoder_length`
     are fixed lengths (Whisper: 1,500 and 448). `quantization` is the configuration's
     `quantization_config` as published. `rotary` are the numbers in each table of cosines
-    and sines that an engine makes. `stored_bytes` are the weights' bytes in the
-    file the spec was read from, where it was a checkpoint.
+    and sines that an engine makes. `stored_bytes` are the weights' bytes in the file the
+    spec was read from, where it was a checkpoint; `stored_parts` those of a GGUF file by
+    the first part of the tensors' names (`blk.0`, `token_embd`, `output`).
     """
 
     name: str
@@ -241,6 +242,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     quantization: Mapping[str, Any] | None = None
     rotary: tuple[int, ...] = ()
     stored_bytes: int | None = None
+    stored_parts: Mapping[str, int] | None = None
     warnings: tuple[str, ...] = ()
 
     @property

@@ -1,0 +1,77 @@
+"""What is asked of an engine's cache: the engine, its release, its options."""
+
+import msgspec
+
+from attnbench.calc.engine_kinds import Placed, placed
+from attnbench.calc.kv_answer import KvAnswer
+from attnbench.calc.stages import held_by
+from attnbench.engines import llama_cpp, sglang, vllm
+from attnbench.errors import UserError, unknown_name
+from attnbench.spec.dtype import Dtype
+from attnbench.spec.model import Cross, ModelSpec
+
+ENGINES = (vllm.NAME, sglang.NAME, llama_cpp.NAME)
+_EXAMPLES = {vllm.NAME: "0.12.0", sglang.NAME: "0.5.6"}
+_LLAMA_TYPES = {Dtype.INT8: "q8_0", Dtype.INT4: "q4_0", Dtype.FP32: "f32"}
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for: an engine and its release, and its own options."""
+
+    engine: str
+    version: str | None = None
+    page_size: int | None = None
+    max_num_batched_tokens: int | None = None
+    dcp: int = 1
+    speculative: int = 0
+    drafts: int = 0
+    ds_mla: bool = False
+    unified: bool = False
+
+
+def parse_engine(
+    text: str, others: tuple[str, ...] = (), *, what: str = "--semantics"
+) -> tuple[str, str | None]:
+    """The engine and release of `vllm@0.12.0`; the release may be left out.
+
+    Raises:
+        UserError: no such engine, or no such release.
+    """
+    engine, at, version = text.partition("@")
+    if engine not in ENGINES:
+        raise unknown_name(what, text, [*others, *ENGINES])
+    if at and vllm.version_of(version) is None:
+        example = "llama.cpp@b6150" if engine == llama_cpp.NAME else f"{engine}@{_EXAMPLES[engine]}"
+        raise UserError(f"{what}: {version!r} is no release", hint=f"Write {example}.")
+    return engine, version or None
+
+
+def ggml_type(dtype: Dtype) -> str:
+    """The ggml type of a cache in `dtype`.
+
+    Raises:
+        UserError: llama.cpp has no such cache.
+    """
+    if dtype.bits < 16 and dtype not in _LLAMA_TYPES:
+        raise UserError(f"--kv-dtype: llama.cpp has no {dtype} cache", hint="Try int8 (q8_0).")
+    return _LLAMA_TYPES.get(dtype, "f16")
+
+
+def name(ask: Ask) -> str:
+    """The engine with its release."""
+    return f"{ask.engine}@{ask.version}" if ask.version else ask.engine
+
+
+def about(base: KvAnswer) -> str:
+    """What every answer rests on."""
+    return f"Keys and values in {base.kv_dtype}, batch and length as given."
+
+
+def own(model: ModelSpec) -> tuple[Placed, ...]:
+    """Mixers that cache a sequence's own tokens; what an encoder left counts as ideal."""
+    return tuple((mixer, at) for mixer, at in placed(model) if not isinstance(mixer, Cross))
+
+
+def on(layers: tuple[Placed, ...], stage: range) -> tuple[Placed, ...]:
+    """Those of `layers` that `stage` holds."""
+    return tuple((mixer, held_by(stage, indices)) for mixer, indices in layers)
