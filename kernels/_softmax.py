@@ -112,6 +112,44 @@ def key_blocks(
 
 
 @triton.jit
+def row_blocks(
+    block, keys, offset, seq_q, left, right, sinks,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    # Which blocks of BLOCK_M query rows see the keys of `block`; row i stands at i + offset.
+    # Unmasked: from row `whole` up to `whole_stop`. Masked: `edge_blocks` from `start`, and
+    # `last_blocks` from `whole_stop`. Keys past `keys` count as seen: nobody reads theirs.
+    first_key = block * BLOCK_N
+    last_key = first_key + BLOCK_N - 1
+    start = 0 * block
+    whole = start
+    stop = seq_q
+    whole_stop = seq_q
+    if CAUSAL:
+        start = first_key - offset
+        whole = last_key - offset
+    elif WINDOW:
+        start = first_key - right - offset
+        whole = last_key - right - offset
+    if WINDOW:
+        stop = tl.minimum(stop, last_key + left - offset + 1)
+        whole_stop = tl.minimum(whole_stop, first_key + left - offset + 1)
+    if SINKS:
+        stop = tl.where(first_key < sinks, seq_q, stop)
+        if not CAUSAL:
+            start = tl.where(first_key < sinks, 0, start)
+    hidden = first_key >= keys
+    start = tl.maximum(start, 0) // BLOCK_M * BLOCK_M
+    whole = (tl.maximum(whole, 0) + BLOCK_M - 1) // BLOCK_M * BLOCK_M
+    stop = tl.where(hidden, 0, stop)
+    whole_stop = tl.maximum(tl.where(hidden, 0, whole_stop) // BLOCK_M * BLOCK_M, whole)
+    edge_blocks = tl.maximum(tl.minimum(whole, stop) - start + BLOCK_M - 1, 0) // BLOCK_M
+    last_blocks = tl.maximum(stop - whole_stop + BLOCK_M - 1, 0) // BLOCK_M
+    return start, whole, whole_stop, edge_blocks, last_blocks
+
+
+@triton.jit
 def masked_at(
     index, start, whole_stop, sink_blocks, edge_blocks,
     WINDOW: tl.constexpr, SINKS: tl.constexpr, BLOCK_N: tl.constexpr,

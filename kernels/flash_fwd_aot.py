@@ -30,6 +30,17 @@ FEATURES["all"] = {
 _TOKENS = 4096  # divisible by every block: no ragged end
 
 
+def operands(
+    features: str, *, head_dim: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    """A query and a key that stand for a device's, and the settings of `features`."""
+    settings = dict(FEATURES[features])
+    tokens = _TOKENS + 1 if settings.pop("ragged", False) else _TOKENS
+    seq_q = settings.pop("seq_q", tokens)
+    query = torch.empty(1, 8, seq_q, head_dim, dtype=dtype)
+    return query, torch.empty(1, 2, tokens, head_dim, dtype=dtype), settings
+
+
 def entries(target: str) -> tuple[str, ...]:
     """The kernels that are shipped for `target`."""
     return ("_flash_fwd",)
@@ -49,18 +60,14 @@ def ahead_of_time(
     Raises:
         KeyError: there are no such `features`.
     """
-    settings = dict(FEATURES[features])
-    tokens = _TOKENS + 1 if settings.pop("ragged", False) else _TOKENS
-    seq_q = settings.pop("seq_q", tokens)
+    query, key, settings = operands(features, head_dim=head_dim, dtype=dtype)
     asked = Features(**settings)
     if config is None:
         config = config_for(
-            target, head_dim=head_dim, dtype=dtype, seq_q=seq_q, seq_kv=tokens,
-            featured=asked.costly(),
+            target, head_dim=head_dim, dtype=dtype, seq_q=query.shape[2],
+            seq_kv=key.shape[2], featured=asked.costly(),
         )  # fmt: skip
-    query = torch.empty(1, 8, seq_q, head_dim, dtype=dtype)
-    key = torch.empty(1, 2, tokens, head_dim, dtype=dtype)
-    lse = torch.empty(1, 8, seq_q)
+    lse = torch.empty(query.shape[:3])
     launch = launch_of(query, key, key, torch.empty_like(query), lse, asked, config)
     # Q Kᵀ and P V.
     useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]

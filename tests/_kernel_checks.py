@@ -78,3 +78,53 @@ def breach(kernel: Any, query: Tensor, key: Tensor, value: Tensor, **options: An
 
 def _error(found: Tensor, exact: Tensor) -> float:
     return (found.double() - exact).abs().max().item()
+
+
+def gradients(
+    query: Tensor, key: Tensor, value: Tensor, grad_out: Tensor, **features: Any
+) -> tuple[Tensor, ...]:
+    """Autograd's gradients of `attend`, every step in the operands' dtype."""
+    leaves = [t.detach().clone().requires_grad_() for t in (query, key, value)]
+    out, _ = attend(*leaves, **features)
+    return torch.autograd.grad(out, leaves, grad_out)
+
+
+def grad_breach(
+    found: tuple[Tensor, ...], query: Tensor, key: Tensor, value: Tensor, grad_out: Tensor,
+    **features: Any,
+) -> str | None:  # fmt: skip
+    """What is wrong with the gradients `found` of query, key and value, or None.
+
+    Each may be off from float64 by twice what plain attention's is in the same dtype,
+    plus one rounding of the largest, as `breach` has it for the output. dQ and dK may
+    also be off by what rounding the output does to delta = rowsum(dO ∘ O), and with it
+    to every logit's gradient: where a row sees one key they are 0, of two equal terms.
+    """
+    operands = (query, key, value, grad_out)
+    exact = gradients(*(t.double() for t in operands), **features)
+    plain = gradients(*operands, **features)
+    wide = [t.double() for t in operands]
+    out, _ = attend(*wide[:3], **features)
+    eps = torch.finfo(query.dtype).eps
+    delta_error = eps * (out * wide[3]).abs().sum(-1, keepdim=True)
+    scale = features.get("scale") or query.shape[3] ** -0.5
+    weights = torch.softmax(logits_of(*wide[:2], **features), dim=-1).nan_to_num(0.0)
+    through = scale * weights * delta_error
+    group = query.shape[1] // key.shape[1]
+    of_delta = {
+        "q": (through.sum(-1) * wide[1].abs().max()).max().item(),
+        "k": (through.sum(-2) * wide[0].abs().max()).max().item() * group,
+        "v": 0.0,
+    }
+    cap = (features.get("soft_cap") or 0.0) * 2.0**-22
+    for name, ours, theirs, wanted in zip("qkv", found, plain, exact, strict=True):
+        if ours.shape != wanted.shape or ours.dtype is not query.dtype:
+            return f"d{name}: {list(ours.shape)} {ours.dtype}"
+        if ours.isnan().any():
+            return f"d{name}: NaN"
+        largest = wanted.abs().max().item()
+        error = _error(ours, wanted)
+        allowed = 2 * _error(theirs, wanted) + (eps / 2 + 2 * cap) * largest + of_delta[name]
+        if error > allowed:
+            return f"d{name} off by {error:.3g}, allowed {allowed:.3g}"
+    return None

@@ -1,10 +1,5 @@
 """The forward kernel against float64: under Triton's interpreter, and on a GPU."""
 
-import itertools
-import shutil
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,27 +9,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from _kernel_checks import attend, breach  # noqa: E402
+from _kernel_copies import GPU, mutants_of, operands, poison  # noqa: E402, F401
 from attnbench.kernels import _features  # noqa: E402
 from attnbench.kernels import flash as compiled  # noqa: E402
-from attnbench.kernels._interpreter import interpreted, load_interpreted  # noqa: E402
+from attnbench.kernels._interpreter import interpreted  # noqa: E402
 from attnbench.kernels._targets import Config  # noqa: E402
 from attnbench.kernels.flash_fwd_configs import config_for  # noqa: E402
 
 from attnbench.errors import MachineError, UserError  # noqa: E402
 
-KERNELS = Path(compiled.__file__).parent
 # Tiles small enough that short sequences cross several of them, and not square.
 SMALL = Config(64, 32, 4, 1)
 LARGE = Config(256, 128, 8, 1)
 HALF, BRAIN, SINGLE = torch.float16, torch.bfloat16, torch.float32
-
-GPU = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA or ROCm device"),
-    ],
-)
 
 
 @pytest.fixture(params=["cpu", GPU])
@@ -42,35 +29,8 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(autouse=True)
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that nobody wrote is NaN, so that an unwritten output cannot look right."""
-    for name in ("empty", "empty_like"):
-        plain = getattr(torch, name)
-
-        def poisoned(*args: Any, plain: Any = plain, **kwargs: Any) -> Any:
-            made = plain(*args, **kwargs)
-            return made.fill_(float("nan")) if made.is_floating_point() else made
-
-        monkeypatch.setattr(torch, name, poisoned)
-
-
 def module(device: str) -> ModuleType:
     return interpreted("flash") if device == "cpu" else compiled
-
-
-def operands(
-    device: str, seq_q: int, seq_kv: int, *, batch: int = 1, heads: int = 1, kv_heads: int = 1,
-    head_dim: int = 64, dtype: torch.dtype = HALF,
-) -> tuple[Any, Any, Any]:  # fmt: skip
-    """Random query, key and value, in layout [B, T, H, D] seen as [B, H, T, D]."""
-    source = torch.Generator().manual_seed(seq_q * 1009 + seq_kv)
-
-    def draw(heads: int, tokens: int) -> Any:
-        drawn = torch.randn(batch, tokens, heads, head_dim, generator=source)
-        return drawn.to(device, dtype).transpose(1, 2)
-
-    return draw(heads, seq_q), draw(kv_heads, seq_kv), draw(kv_heads, seq_kv)
 
 
 @pytest.mark.parametrize("dtype", [HALF, BRAIN, SINGLE], ids=["fp16", "bf16", "fp32"])
@@ -224,21 +184,7 @@ MUTATIONS = {
     ),
     "alignment_top_left": ("flash_fwd.py", "query_at = row + (seq_kv - seq_q)", "query_at = row"),
 }  # fmt: skip
-MUTANT_NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def mutant(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    file, old, new = request.param
-    folder = tmp_path / "kernels"
-    shutil.copytree(KERNELS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (folder / file).read_text()
-    assert old in text, f"{file} no longer says {old!r}"
-    (folder / file).write_text(text.replace(old, new))
-    package = f"mutant_kernels_{next(MUTANT_NUMBERS)}"
-    yield load_interpreted(folder, package, "flash")
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-        del sys.modules[name]
+mutant = mutants_of("flash")
 
 
 def caught(flash: ModuleType) -> bool:

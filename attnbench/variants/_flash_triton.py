@@ -1,4 +1,4 @@
-"""The `triton` backend of exact and windowed attention: our kernel, `kernels/flash.py`.
+"""The `triton` backend of exact and windowed attention: our kernels, `kernels/flash_grad.py`.
 
 It runs on CUDA and ROCm devices; on the CPU under Triton's interpreter, for a check.
 """
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _DTYPES = (Dtype.FP16, Dtype.BF16, Dtype.FP32)
 # Scores that the interpreter gets through in about 15 s on one core: docs/kernels.md.
 INTERPRETED_SCORES = 3 << 26
+_BACKWARD = (Mode.BWD, Mode.FWD_BWD)
+_SCORES_AGAIN = 2  # a backward computes them for dQ, and for dK and dV
 _INTERPRETED_BLOCK = 1024  # a row's scores outside its pattern, of blocks that it crosses
 
 
@@ -38,13 +40,17 @@ def triton_backend(
     def supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
         return (
             refuses(params)
-            or _cannot_run(shape, mode, device_type)
-            or (_takes_minutes(shape, pattern(shape, params)) if device_type == "cpu" else None)
+            or _cannot_run(shape, device_type)
+            or (
+                _takes_minutes(shape, mode, pattern(shape, params))
+                if device_type == "cpu"
+                else None
+            )
         )
 
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
         given, sinks = _score_options(shape, params, device)
-        return _flash_fwd(device), {"causal": shape.causal, **options(params), **given}, sinks
+        return _flash(device), {"causal": shape.causal, **options(params), **given}, sinks
 
     return featured(
         Backend(
@@ -75,33 +81,37 @@ def _score_options(
     return {name: value for name, value in given.items() if value is not None}, score.sinks
 
 
-def _flash_fwd(device: str) -> Callable[..., Any]:
+def _flash(device: str) -> Callable[..., Any]:
     if device.startswith("cpu"):
         from attnbench.kernels._interpreter import interpreted
 
-        return interpreted("flash").flash_fwd  # type: ignore[no-any-return]
-    from attnbench.kernels.flash import flash_fwd
+        return interpreted("flash_grad").flash  # type: ignore[no-any-return]
+    from attnbench.kernels.flash_grad import flash
 
-    return flash_fwd  # type: ignore[no-any-return]
+    return flash  # type: ignore[no-any-return]
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Tensor":
     from attnbench.variants._score import add_sinks
 
-    flash_fwd, options, sinks = state
+    flash, options, sinks = state
     out: Tensor
-    out, lse = flash_fwd(query, key, value, **options)
+    out, lse = flash(query, key, value, **options)
     return out if sinks is None else add_sinks(out, lse, sinks)
 
 
 def _workspace_bytes(shape: AttentionShape, mode: Mode, params: Params) -> int:
-    """The LSE, fp32 [batch, heads, seq_q]: all that the kernel writes beside the output."""
-    return shape.batch * shape.heads * shape.seq_q * 4
+    """Beyond operands and results: fp32 [batch, heads, seq_q], and what a backward keeps.
+
+    Forward the LSE; backward its row sums too, and the output.
+    """
+    rows = shape.batch * shape.heads * shape.seq_q
+    if mode not in _BACKWARD:
+        return 4 * rows
+    return 8 * rows + shape.dtype.bytes_of(rows * shape.head_dim)
 
 
-def _cannot_run(shape: AttentionShape, mode: Mode, device_type: str) -> str | None:
-    if mode in (Mode.BWD, Mode.FWD_BWD):
-        return "the triton kernel is forward only"
+def _cannot_run(shape: AttentionShape, device_type: str) -> str | None:
     if shape.dtype not in _DTYPES:
         return f"the triton kernel takes {', '.join(_DTYPES)}, not {shape.dtype}"
     if shape.head_dim > MAX_HEAD_DIM:
@@ -115,10 +125,11 @@ def _cannot_run(shape: AttentionShape, mode: Mode, device_type: str) -> str | No
     return None
 
 
-def _takes_minutes(shape: AttentionShape, pattern: Pattern) -> str | None:
+def _takes_minutes(shape: AttentionShape, mode: Mode, pattern: Pattern) -> str | None:
     """The reason not to interpret: blocks are computed whole, those with no pair left out."""
     pairs = pattern.pairs(shape.seq_q, shape.seq_kv)
     scores = shape.batch * shape.heads * (pairs + shape.seq_q * _INTERPRETED_BLOCK)
+    scores *= 1 + _SCORES_AGAIN * (mode in _BACKWARD)
     if scores <= INTERPRETED_SCORES:
         return None
     return (
