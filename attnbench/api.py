@@ -6,7 +6,7 @@ command line does, and raises `attnbench.errors.UserError` where they make no se
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -55,31 +55,61 @@ def kv_cache(
     tp: int = 1,
     pp: int = 1,
     encoder_len: int | None = None,
+    page_size: int | None = None,
+    max_num_batched_tokens: int | None = None,
+    dcp: int = 1,
+    speculative_tokens: int = 0,
+    draft_layers: int = 0,
+    draft_model: str | None = None,
+    kv_unified: bool = False,
 ) -> "KvAnswer":
     """Bytes of key-value cache and recurrent state; the fields of `kv-cache --json`.
+
+    `semantics` may be an engine ("vllm@0.12.0"); settings from `page_size` on are an engine's.
 
     Raises:
         UserError: an unknown name, or a size that makes no sense.
 
     >>> kv_cache("llama-3-8b", seq_len=8192).total_bytes
     1073741824
+    >>> kv_cache("gemma-3-1b", semantics="vllm@0.13.0").engine["padding_layers"]
+    2
     """
     from attnbench.calc import kv_answer  # `memory` starts without it
+    from attnbench.engines import options as engine_options
 
-    _sizes(seq_len=seq_len, batch=batch, tp=tp, pp=pp, encoder_len=encoder_len)
+    _sizes(seq_len=seq_len, batch=batch, tp=tp, pp=pp, encoder_len=encoder_len, dcp=dcp)
+    _sizes(page_size=page_size, max_num_batched_tokens=max_num_batched_tokens)
+    plain, ds_mla = engine_options.cache_format(str(kv_dtype))
+    options = engine_options.Options(
+        page_size=page_size,
+        dcp=dcp,
+        speculative=speculative_tokens,
+        drafts=draft_layers,
+        draft_model=draft_model,
+        ds_mla=ds_mla,
+        unified=kv_unified,
+    )
+    known, ask = {str(kind): kind for kind in Semantics}, None
+    asked, step = str(semantics), max_num_batched_tokens
+    if asked not in known:
+        from attnbench.engines import cache_ask
+
+        ask = cache_ask.ask_of(asked, options, step, tuple(known))
+    else:
+        engine_options.refuse_without_semantics(options, step, asked)
     rules = Rules(
-        dtype=parse_dtype(str(kv_dtype), what="kv_dtype"),
-        semantics=_choice(Semantics, semantics, "semantics"),
+        dtype=parse_dtype(plain or "", what="kv_dtype"),
+        semantics=known.get(asked, Semantics.IDEAL),
     )
-    return kv_answer.answer(
-        _spec(of),
-        seq_len=seq_len,
-        batch=batch,
-        rules=rules,
-        tp=tp,
-        pp=pp,
-        encoder_len=encoder_len,
-    )
+    spec = _spec(of)
+    split: dict[str, Any] = {"tp": tp, "pp": pp, "encoder_len": encoder_len}
+    found = kv_answer.answer(spec, seq_len=seq_len, batch=batch, rules=rules, **split)
+    if ask is not None:
+        from attnbench.engines import cache_answer
+
+        return cache_answer.answer(found, spec, ask)
+    return found
 
 
 def memory(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import attnbench
-from attnbench import api, calc
+from attnbench import api, calc, engines
 from attnbench.calc.kv_cache import Semantics
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
@@ -20,6 +20,7 @@ DOCTESTED = [
     "attnbench.api", "attnbench.catalog", "attnbench.catalog.hardware", "attnbench.errors",
     "attnbench.units", "attnbench.spec.dtype",
     *(f"attnbench.calc.{module.name}" for module in pkgutil.iter_modules(calc.__path__)),
+    *(f"attnbench.engines.{module.name}" for module in pkgutil.iter_modules(engines.__path__)),
 ]  # fmt: skip
 
 

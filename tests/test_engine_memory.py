@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from attnbench import model
+from attnbench import kv_cache, model
 from attnbench.calc.engine_kinds import placed
 from attnbench.calc.quantization import plain_scheme
 from attnbench.engines import llama_cpp, sglang_policy
 from attnbench.engines.llama_split import devices, weights
+from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -242,3 +243,82 @@ def test_a_gguf_file_s_weights_are_its_bytes(attnbench: Call, tmp_path: Path) ->
     a_layer = sum(rows * columns for rows, columns in shapes.values()) // 32 * 34
     assert made["weights_bytes"] == 2 * a_layer + 1000 * 256 * 2
     assert "CPU_Mapped model buffer size =     0.49 MiB" in "\n".join(made["log_lines"])
+
+
+def test_a_draft_model_has_layers_and_weights_of_its_own(attnbench: Call) -> None:
+    asked = ("llama-3-70b", "--gpu", "h100-sxm", "--tp", "4", "--seq-len", "8k", "--engine")
+    for engine in ("vllm@0.13.0", "sglang@0.5.23"):
+        alone, drafted = (
+            engine_of(attnbench, *asked, engine, *more)
+            for more in ((), ("--draft-model", "llama-3.2-1b", "--speculative-tokens", "4"))
+        )
+        weights = drafted["weights_bytes"] - alone["weights_bytes"]
+        drafter = model("llama-3.2-1b")
+        rotary = 2 * sum(drafter.rotary)
+        assert weights == pytest.approx(2 * 1_235_814_400 / 4 + rotary, rel=0.005)
+        # 80 layers of 2 heads of 128 a rank, and 16 of 2 heads of 64.
+        share = drafted["kv_tokens"] / drafted["kv_cache_bytes"]["middle"]
+        share /= alone["kv_tokens"] / alone["kv_cache_bytes"]["middle"]
+        # vLLM pads the narrow layers' pages to the wide ones'
+        draft = 16 * 2 * 64 / (80 * 2 * 128) if engine.startswith("sglang") else 16 / 80
+        assert share == pytest.approx(1 / (1 + draft), rel=0.002)
+
+
+def test_the_api_answers_as_an_engine_does(attnbench: Call) -> None:
+    made = kv_cache(
+        "qwen3.5-27b", seq_len=5000, semantics="vllm@0.20.2", speculative_tokens=3, draft_layers=1
+    )
+    shown = attnbench(
+        "kv-cache", "qwen3.5-27b", "--seq-len", "5000", "--semantics", "vllm@0.20.2",
+        "--speculative-tokens", "3", "--draft-layers", "1", "--json",
+    ).json  # fmt: skip
+    assert (made.ideal_bytes, made.steady_bytes, made.admission_bytes) == (
+        shown["ideal_bytes"], shown["steady_bytes"], shown["admission_bytes"],
+    )  # fmt: skip
+    assert made.engine is not None
+    assert shown["engine"]["block_tokens"] == made.engine["block_tokens"] == 800
+    assert [group["layers"] for group in shown["engine"]["groups"]] == [17, 16, 16, 16]
+    assert shown["engine"]["padding_layers"] == 3
+    with pytest.raises(UserError, match="pages"):
+        kv_cache("gpt2", page_size=16)
+    with pytest.raises(UserError, match="sglang has no such option"):
+        kv_cache("gpt2", semantics="sglang", dcp=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "figures"),
+    [
+        # tp over the KV heads: a head a rank, twice the ideal over all of them.
+        (["llama-3-8b", "--tp", "16", "--seq-len", "4096"], (2, 2)),
+        # MLA stands whole on each of eight ranks; eight context-parallel ones share tokens.
+        (["deepseek-v3", "--tp", "8", "--seq-len", "4096"], (8, 8)),
+        (["deepseek-v3", "--tp", "8", "--dcp", "8", "--seq-len", "4096"], (1, 1)),
+        # 656 bytes in place of 576 at fp8.
+        (["deepseek-v3", "--kv-dtype", "fp8_ds_mla", "--seq-len", "4096"], (656 / 576, 656 / 576)),
+        (["llama-3-70b", "--kv-dtype", "fp8", "--seq-len", "4096"], (1, 1)),
+        (["llama-3-8b", "--draft-layers", "1", "--seq-len", "4096"], (33 / 32, 33 / 32)),
+    ],
+)
+def test_what_vllm_holds_beside_the_ideal(
+    attnbench: Call, arguments: list[str], figures: tuple[float, float]
+) -> None:
+    made = attnbench("kv-cache", *arguments, "--semantics", "vllm", "--json").json
+    assert made["steady_bytes"] / made["ideal_bytes"] == figures[0]
+    assert made["admission_bytes"] / made["ideal_bytes"] == figures[1]
+
+
+def test_the_stage_that_decides(attnbench: Call) -> None:
+    made = attnbench("kv-cache", "llama-3-70b", "--pp", "3", "--semantics", "vllm", "--json").json[
+        "engine"
+    ]  # 27, 27 and 26 layers of 16 tokens of 4 KiB
+    assert made["block_bytes_by_stage"] == [16 * 4096 * n for n in (27, 27, 26)]
+    assert made["deciding_stage"] == 0
+
+
+def test_a_short_prompt_that_pins_a_third_of_the_pool(attnbench: Call) -> None:
+    ran = attnbench(
+        "memory", "qwen3.5-27b", "--weight-dtype", "int4", "--gpu", "rtx-4090", "--seq-len", "2k",
+        "--engine", "vllm@0.25.1", "--max-num-seqs", "8", "--kv-dtype", "fp8",
+        "--utilization", "0.84",
+    )  # fmt: skip
+    assert "a prompt of one token pins" in ran.out

@@ -3,17 +3,20 @@
 from typing import Any
 
 from attnbench.calc.engine_kinds import placed
+from attnbench.calc.engine_weights import weights_on_rank
 from attnbench.calc.memory import Serving
 from attnbench.calc.memory_answer import MemoryAnswer, Request
-from attnbench.catalog.quantization_config import own_dtype
-from attnbench.commands._engine_options import DS_MLA, Options, check
+from attnbench.calc.parallel import Parallel
+from attnbench.catalog import load_model
+from attnbench.catalog.quantization_config import own_dtype, scheme_of
 from attnbench.engines import llama_cpp, sglang, vllm
 from attnbench.engines._versions import parse_version
-from attnbench.engines.cache_ask import ggml_type, parse_engine
+from attnbench.engines.cache_ask import drafter_of, ggml_type, parse_engine
 from attnbench.engines.engine_memory import EngineMemory, Solve, Start
 from attnbench.engines.engine_memory import answer as solved
 from attnbench.engines.launch import Launch, state_dtype
 from attnbench.engines.llama_start import LlamaStart
+from attnbench.engines.options import DS_MLA, Options, check
 from attnbench.engines.sglang_start import SglangStart
 from attnbench.engines.vllm_start import VllmStart
 from attnbench.errors import AttnbenchError, UserError, unknown_name
@@ -68,6 +71,8 @@ def _vllm(
         max_num_seqs=work.max_num_seqs,
         speculative=options.speculative,
         drafts=options.drafts,
+        drafter=drafter_of(options),
+        drafter_bytes=_drafter_bytes(request, options),
         encoder_len=work.encoder_len or model.encoder_length or work.seq_len,
         gpu_total=gpu.memory_bytes,
         gpu_name=gpu.name,
@@ -100,7 +105,9 @@ def _sglang(
         chunk=work.max_num_batched_tokens,
         running=work.max_num_seqs,
         drafts=options.drafts,
-        drafted=bool(options.drafts or options.speculative),
+        drafter=drafter_of(options),
+        drafter_bytes=_drafter_bytes(request, options),
+        drafted=bool(options.drafts or options.speculative or options.draft_model),
         loader=vllm.loader(None, gpu, request.scheme, ""),
     )
 
@@ -126,6 +133,15 @@ def _llama(
 
 
 _STARTS: dict[str, Any] = {vllm.NAME: _vllm, sglang.NAME: _sglang, llama_cpp.NAME: _llama}
+
+
+def _drafter_bytes(request: Request, options: Options) -> int:
+    """Weights of the draft model on one GPU: it is split as the model is, on the last stage."""
+    if options.draft_model is None:
+        return 0
+    drafter = load_model(options.draft_model)
+    ranks = Parallel(tp=request.parallel.tp)
+    return weights_on_rank(drafter, scheme_of(drafter), ranks)
 
 
 def refuse(made: EngineMemory) -> None:

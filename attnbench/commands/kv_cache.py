@@ -8,9 +8,8 @@ import typer
 from attnbench.calc import kv_answer
 from attnbench.calc.kv_cache import ConvWidth, Rules, Semantics, Window
 from attnbench.catalog import load_model
-from attnbench.commands._engine_options import Options, cache_format, check, given
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
-from attnbench.errors import UserError
+from attnbench.engines.options import Options, cache_format, refuse_without_semantics
 from attnbench.report.emit import Format
 from attnbench.report.kv_cache import document
 from attnbench.spec.dtype import parse_dtype
@@ -58,11 +57,15 @@ def kv_cache(
     ] = None,
     dcp: Annotated[int, typer.Option(min=1, max=65536, help="vLLM: ranks that share tokens.")] = 1,
     speculative_tokens: Annotated[
-        int, typer.Option(min=0, max=1024, help="vLLM: tokens drafted a step.")
+        int, typer.Option(min=0, max=1024, help="vLLM, SGLang: tokens drafted a step.")
     ] = 0,
     draft_layers: Annotated[
-        int, typer.Option(min=0, max=1024, help="vLLM: layers of an MTP module or a drafter.")
+        int,
+        typer.Option(min=0, max=1024, help="vLLM, SGLang: layers of an MTP module or a drafter."),
     ] = 0,
+    draft_model: Annotated[
+        str | None, typer.Option(help="vLLM, SGLang: model that drafts beside it.")
+    ] = None,
     kv_unified: Annotated[
         bool, typer.Option("--kv-unified", help="llama.cpp: sequences share one stream of cells.")
     ] = False,
@@ -90,6 +93,7 @@ def kv_cache(
         dcp=dcp,
         speculative=speculative_tokens,
         drafts=draft_layers,
+        draft_model=draft_model,
         ds_mla=ds_mla,
         unified=kv_unified,
     )
@@ -97,24 +101,9 @@ def kv_cache(
     if semantics not in known:
         from attnbench.engines import cache_ask
 
-        engine, version = cache_ask.parse_engine(semantics, tuple(known))
-        check(engine, options)
-        ask = cache_ask.Ask(
-            engine=engine,
-            version=version,
-            page_size=page_size,
-            max_num_batched_tokens=step,
-            dcp=dcp,
-            speculative=speculative_tokens,
-            drafts=draft_layers,
-            ds_mla=ds_mla,
-            unified=kv_unified,
-        )
-    elif given(options) or step:
-        raise UserError(
-            f"--semantics {semantics} has no pages, steps or drafts",
-            hint="Say --semantics vllm, sglang or llama.cpp.",
-        )
+        ask = cache_ask.ask_of(semantics, options, step, tuple(known))
+    else:
+        refuse_without_semantics(options, step, semantics)
     answer = kv_answer.answer(
         spec,
         seq_len=parse_length(seq_len, what="--seq-len"),

@@ -9,8 +9,8 @@ from attnbench import api
 from attnbench.calc.activations import Recompute
 from attnbench.calc.memory_answer import refusal
 from attnbench.calc.training import Optimizer
-from attnbench.commands._engine_options import Options, cache_format, refuse_without_engine
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.engines.options import Options, cache_format, refuse_without_engine
 from attnbench.report.emit import Format
 from attnbench.report.memory import document
 from attnbench.units import parse_bytes, parse_count, parse_length
@@ -69,6 +69,9 @@ def memory(
     draft_layers: Annotated[
         int, _engine("Layers of an MTP module or a drafter (vLLM, SGLang).", 0, 1024)
     ] = 0,
+    draft_model: Annotated[
+        str | None, _engine("Model that drafts beside it (vLLM, SGLang).")
+    ] = None,
     kv_unified: Annotated[
         bool,
         typer.Option(
@@ -152,6 +155,7 @@ def memory(
         dcp=dcp,
         speculative=speculative_tokens,
         drafts=draft_layers,
+        draft_model=draft_model,
         ds_mla=ds_mla,
         unified=kv_unified,
         gpu_layers=gpu_layers,

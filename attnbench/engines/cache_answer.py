@@ -9,7 +9,7 @@ from attnbench.calc.engine_pages import Held, Kind, Load, Plan, blocks_held, blo
 from attnbench.calc.kv_answer import KvAnswer
 from attnbench.calc.kv_report import KindRow
 from attnbench.catalog.quantization_config import own_dtype
-from attnbench.engines import llama_cpp, sglang, vllm
+from attnbench.engines import sglang, vllm
 from attnbench.engines.cache_ask import Ask, about, name
 from attnbench.engines.cache_pools import llama_answer, sglang_answer
 from attnbench.engines.launch import Launch, layout, state_dtype
@@ -30,8 +30,6 @@ def answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
     """
     if ask.engine == vllm.NAME:
         return _vllm(base, model, ask)
-    if ask.page_size is not None and ask.engine == llama_cpp.NAME:
-        raise UserError("--page-size: llama.cpp has no pages: its cells stand for tokens")
     other = sglang_answer if ask.engine == sglang.NAME else llama_answer
     return other(base, model, ask)
 
@@ -43,23 +41,24 @@ def launch_of(base: KvAnswer, model: ModelSpec, ask: Ask) -> Launch:
         version=vllm.version_of(ask.version),
         tp=base.tp,
         pp=base.pp,
-        dcp=ask.dcp,
+        dcp=ask.options.dcp,
         kv=Dtype(base.kv_dtype),
         model_dtype=own_dtype(model),
         state_dtype=state_dtype(model),
-        block=ask.page_size or vllm.BLOCK,
+        block=ask.options.page_size or vllm.BLOCK,
         max_model_len=base.seq_len,
         max_num_batched_tokens=ask.max_num_batched_tokens,
-        ds_mla=ask.ds_mla,
-        speculative=ask.speculative,
-        drafts=ask.drafts,
+        ds_mla=ask.options.ds_mla,
+        speculative=ask.options.speculative,
+        drafts=ask.options.drafts,
+        drafter=ask.drafter,
         encoder_len=base.encoder_len or model.encoder_length or base.seq_len,
     )
 
 
 def _vllm(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
     launch = launch_of(base, model, ask)
-    if ask.ds_mla and not any(isinstance(m, Latent) for m, _ in launch.layers):
+    if ask.options.ds_mla and not any(isinstance(m, Latent) for m, _ in launch.layers):
         raise UserError(f"--kv-dtype fp8_ds_mla: {model.name} has no MLA layer")
     if launch.dcp > 1 and launch.tp % launch.dcp:
         raise UserError(f"--dcp: {launch.dcp} does not divide --tp {launch.tp}")
@@ -84,7 +83,7 @@ def _vllm(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         admission_bytes=block * asked * base.batch,
         layers=rows,
         assumptions=(about(base), *said),
-        kv_dtype="fp8_ds_mla" if ask.ds_mla else base.kv_dtype,
+        kv_dtype="fp8_ds_mla" if ask.options.ds_mla else base.kv_dtype,
         engine=_engine(launch, planned, tokens),
         warnings=(*base.warnings, *_inflation(base, planned, steady, load)),
     )

@@ -5,7 +5,9 @@ import msgspec
 from attnbench.calc.engine_kinds import Placed, placed
 from attnbench.calc.kv_answer import KvAnswer
 from attnbench.calc.stages import held_by
+from attnbench.catalog import load_model
 from attnbench.engines import llama_cpp, sglang, vllm
+from attnbench.engines.options import Options, check
 from attnbench.errors import UserError, unknown_name
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.model import Cross, ModelSpec
@@ -16,17 +18,42 @@ _LLAMA_TYPES = {Dtype.INT8: "q8_0", Dtype.INT4: "q4_0", Dtype.FP32: "f32"}
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for: an engine and its release, and its own options."""
+    """What was asked for: an engine and its release, and its own options.
+
+    `drafter` are the layers of a draft model that keep a cache beside the model's.
+    """
 
     engine: str
     version: str | None = None
-    page_size: int | None = None
     max_num_batched_tokens: int | None = None
-    dcp: int = 1
-    speculative: int = 0
-    drafts: int = 0
-    ds_mla: bool = False
-    unified: bool = False
+    options: Options = Options()
+    drafter: tuple[Placed, ...] = ()
+
+
+def ask_of(semantics: str, options: Options, step: int | None, others: tuple[str, ...] = ()) -> Ask:
+    """What `--semantics ENGINE` and an engine's options ask for.
+
+    Raises:
+        UserError: no such engine, or an option that it does not have.
+    """
+    engine, version = parse_engine(semantics, others)
+    check(engine, options)
+    return Ask(
+        engine=engine,
+        version=version,
+        max_num_batched_tokens=step,
+        options=options,
+        drafter=drafter_of(options),
+    )
+
+
+def drafter_of(options: Options) -> tuple[Placed, ...]:
+    """The layers of the draft model that `options` name.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    return placed(load_model(options.draft_model)) if options.draft_model else ()
 
 
 def parse_engine(

@@ -26,7 +26,7 @@ def sglang_answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
     rules = sglang_policy.policy(parse_version(ask.version))
     layers, kv = own(model), Dtype(base.kv_dtype)
     sparse = any(isinstance(m, Latent) and m.index_dim for m, _ in layers)
-    page = ask.page_size or (sglang_policy.SPARSE_PAGE if sparse else sglang.PAGE)
+    page = ask.options.page_size or (sglang_policy.SPARSE_PAGE if sparse else sglang.PAGE)
     step = ask.max_num_batched_tokens or sglang_policy.steps(None, _LARGE_MIB, base.tp).chunk
     tokens = _paged(base.seq_len, page)
     apart = model.architecture in rules.windowed
@@ -52,7 +52,9 @@ def sglang_answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         return kept(mixer, admitted=admitted) * token
 
     last = [m for m, _ in layers if isinstance(m, Full | Latent)]
-    drafts = held(last[-1], tuple(range(ask.drafts))) if ask.drafts and last else 0
+    added = [*ask.drafter, *((m, tuple(range(ask.options.drafts))) for m in last[-1:])]
+    drafts = sum(held(m, at) for m, at in added)
+    drafted = sum(len(at) for _, at in added)
     copies, cross = base.tp * base.batch, base.cross_attention_bytes
     steady = copies * (sum(held(m, at) for m, at in layers) + drafts) + cross
     asked = copies * (sum(held(m, at, admitted=True) for m, at in layers) + drafts) + cross
@@ -77,12 +79,12 @@ def sglang_answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         steady_bytes=steady,
         admission_bytes=asked,
         layers=_rows(base, [(m, held(m, at) * copies, kept(m, admitted=False)) for m, at in layers])
-        + _draft_rows(ask.drafts, drafts * copies, tokens),
+        + _draft_rows(drafted, drafts * copies, tokens),
         engine={
             "block_tokens": page,
             "step_tokens": step,
             "windows_apart": apart,
-            "draft_layers": ask.drafts,
+            "draft_layers": drafted,
             "deciding_stage": loads.index(max(loads)),
         },
         assumptions=(
@@ -151,7 +153,7 @@ def llama_answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
             ctx=base.seq_len,
             ubatch=ubatch,
             sequences=base.batch,
-            unified=ask.unified,
+            unified=ask.options.unified,
             element_bytes=size,
             full_windows=not rules.windows,
             latents=rules.latents,
@@ -186,7 +188,7 @@ def llama_answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         ),
         engine={
             "step_tokens": ubatch,
-            "streams": 1 if ask.unified else base.batch,
+            "streams": 1 if ask.options.unified else base.batch,
             "caches": [
                 {
                     "kind": c.name,

@@ -30,7 +30,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     `layers` are the mixers that keep a cache. `kv` is the cache's dtype, `ds_mla` its
     fp8_ds_mla format, `model_dtype` that of convolution states, `state_dtype` of recurrent
     ones. `drafts` are layers of a multi-token-prediction module or a drafter, which keep a
-    cache like the full layers.
+    cache like the full layers; `drafter` those of a draft model with a layout of its own,
+    whose weights are `drafter_bytes`.
     """
 
     layers: tuple[Placed, ...]
@@ -48,6 +49,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     max_num_seqs: int | None = None
     speculative: int = 0
     drafts: int = 0
+    drafter: tuple[Placed, ...] = ()
+    drafter_bytes: int = 0
     state_mode: StateMode | None = None
     encoder_len: int = 0
     gpu_total: int | None = None
@@ -142,15 +145,18 @@ def layout(launch: Launch) -> Plan:
 
 
 def _with_drafts(launch: Launch) -> tuple[Placed, ...]:
-    """The layers, with those of a draft module behind the last, like the widest full one."""
-    if not launch.drafts:
-        return launch.layers
-    last = 1 + max(i for _, indices in launch.layers for i in indices)
-    added = tuple(range(last, last + launch.drafts))
-    at = next((n for n, (m, _) in enumerate(launch.layers) if isinstance(m, Full | Latent)), 0)
-    mixer, indices = launch.layers[at]
-    grown = (mixer, (*indices, *added))
-    return (*launch.layers[:at], grown, *launch.layers[at + 1 :])
+    """The layers, with those that draft behind the last: on the last pipeline stage."""
+    layers, last = launch.layers, 1 + max(i for _, indices in launch.layers for i in indices)
+    if launch.drafts:  # like the widest full layer
+        added = tuple(range(last, last + launch.drafts))
+        at = next((n for n, (m, _) in enumerate(layers) if isinstance(m, Full | Latent)), 0)
+        mixer, indices = layers[at]
+        layers = (*layers[:at], (mixer, (*indices, *added)), *layers[at + 1 :])
+        last += launch.drafts
+    known = {mixer: indices for mixer, indices in layers}
+    for mixer, indices in launch.drafter:
+        known[mixer] = (*known.get(mixer, ()), *(last + i for i in indices))
+    return tuple(known.items())
 
 
 def bytes_per_token(launch: Launch) -> int:
@@ -214,7 +220,8 @@ def weights_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> int:
         UserError: the split does not suit the model.
     """
     parallel = Parallel(tp=launch.tp, pp=launch.pp)
-    return weights_on_rank(model, scheme, parallel, drafts=launch.drafts, loader=launch.loader)
+    own = weights_on_rank(model, scheme, parallel, drafts=launch.drafts, loader=launch.loader)
+    return own + launch.drafter_bytes
 
 
 def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None:

@@ -46,7 +46,8 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
 
     `total` is the memory that a program is told of, `gpu_mib` what nvidia-smi prints.
     `length` is its --context-length, `utilization` its --mem-fraction-static, `chunk` its
-    --chunked-prefill-size, `running` its --max-running-requests.
+    --chunked-prefill-size, `running` its --max-running-requests. `drafts` are layers of a
+    module that drafts, `drafter` those of a draft model, whose weights are `drafter_bytes`.
     """
 
     model: ModelSpec
@@ -65,6 +66,8 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
     chunk: int | None = None
     running: int | None = None
     drafts: int = 0
+    drafter: tuple[Placed, ...] = ()
+    drafter_bytes: int = 0
     drafted: bool = False
     loader: Loader = PLAIN
 
@@ -140,6 +143,7 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
         weights = weights_on_rank(
             self.model, self.scheme, parallel, drafts=self.drafts, loader=self.loader
         )
+        weights += self.drafter_bytes
         context = (_CONTEXT_SEVERAL if self.gpus > 1 else _CONTEXT).times(share)
         requested = int(self.total * share)
         width = next(gib for least, gib in STATED_GIB if self.gpus >= least) * GIB
@@ -217,12 +221,10 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
         return min(keeping, key=lambda pair: pair[1].tokens)
 
     def _draft_bytes(self) -> int:
-        """Bytes a token of draft layers, each like the model's last that keeps all."""
+        """Bytes a token of a draft model, and of draft layers like the last that keeps all."""
         like = [m for m, _ in self._layers if isinstance(m, Full | Latent)]
-        if not self.drafts or not like:
-            return 0
-        alone = ((like[-1], tuple(range(self.drafts))),)
-        return sglang.bytes_per_token(alone, tp=self.tp, kv=self.kv)
+        alone = tuple((m, tuple(range(self.drafts))) for m in like[-1:])
+        return sglang.bytes_per_token((*alone, *self.drafter), tp=self.tp, kv=self.kv)
 
     def _users(self, need: Needs, held: Pools) -> int:
         """Requests of `length` that the pools hold at once: the least of each pool's."""
@@ -257,7 +259,7 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
         chunk = f"chunked_prefill_size={self.steps.chunk}, " if self.rules.chunk_printed else ""
         context = _CONTEXT_SEVERAL if self.gpus > 1 else _CONTEXT
         free = self.total - context.middle - weights - sum(p.bytes for p in pooled) - graphs.middle
-        if self.drafts and not self.rules.drafts_counted:
+        if self._draft_bytes() and not self.rules.drafts_counted:
             free -= held.tokens * self._draft_bytes()
         memory = f", available_gpu_mem={max(free, 0) / GIB:.2f} GB"
         return (
@@ -284,7 +286,7 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
                 if self.rules.state_share
                 else "A fixed number of states: max_mamba_cache_size 512."
             )
-        if self.drafts and not self.rules.drafts_counted:
+        if self._draft_bytes() and not self.rules.drafts_counted:
             said.append("The draft module's cache stands outside the static part.")
         if left < 0:
             said.append(

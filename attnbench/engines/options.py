@@ -15,6 +15,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dcp: int = 1
     speculative: int = 0
     drafts: int = 0
+    draft_model: str | None = None
     ds_mla: bool = False
     unified: bool = False
     gpu_layers: int | None = None
@@ -22,14 +23,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 FLAGS = {
     "page_size": "--page-size", "dcp": "--dcp", "speculative": "--speculative-tokens",
-    "drafts": "--draft-layers", "ds_mla": f"--kv-dtype {DS_MLA}", "unified": "--kv-unified",
+    "drafts": "--draft-layers",
+    "draft_model": "--draft-model", "ds_mla": f"--kv-dtype {DS_MLA}", "unified": "--kv-unified",
     "gpu_layers": "--gpu-layers",
 }  # fmt: skip
 
 
 _OWN = {
-    "vllm": {"page_size", "dcp", "speculative", "drafts", "ds_mla"},
-    "sglang": {"page_size", "speculative", "drafts"},
+    "vllm": {"page_size", "dcp", "speculative", "drafts", "draft_model", "ds_mla"},
+    "sglang": {"page_size", "speculative", "drafts", "draft_model"},
     "llama.cpp": {"unified", "gpu_layers"},
 }
 
@@ -60,6 +62,19 @@ def refuse_without_engine(options: Options, solve: str | None) -> None:
     flags = [FLAGS[key] for key in given(options)] + (["--solve"] if solve else [])
     if flags:
         raise UserError(f"{flags[0]} needs --engine", hint="Say --engine vllm and --gpu.")
+
+
+def refuse_without_semantics(options: Options, step: int | None, semantics: str) -> None:
+    """Refuse what only an engine's semantics have.
+
+    Raises:
+        UserError: an engine's option, or the tokens of a step.
+    """
+    if given(options) or step:
+        raise UserError(
+            f"--semantics {semantics} has no pages, steps or drafts",
+            hint="Say --semantics vllm, sglang or llama.cpp.",
+        )
 
 
 def cache_format(text: str | None) -> tuple[str | None, bool]:
