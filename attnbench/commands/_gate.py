@@ -38,6 +38,18 @@ def parse_factor(value: float) -> float:
     return value
 
 
+def require_alone(option: str, **others: object) -> None:
+    """Refuse options that `option` has no use for.
+
+    Raises:
+        UserError: one of `others` is given.
+    """
+    for name, value in others.items():
+        if value:
+            flag = "RUN" if name == "run" else f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} and {flag} do not go together")
+
+
 def bless_run(run: Run, path: Path) -> Document:
     """Add `run` to the baseline file at `path`, and say so."""
     text, count = bless(path, run)

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from attnbench.commands._gate import bless_run, parse_factor, parse_metrics
+from attnbench.commands import _ab
+from attnbench.commands._gate import bless_run, parse_factor, parse_metrics, require_alone
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.errors import UserError
 from attnbench.files import write_atomically
-from attnbench.gate.baseline import read_baseline
+from attnbench.gate.baseline import Baseline, read_baseline
 from attnbench.gate.check import check as judge
 from attnbench.gate.runs import read_run
 from attnbench.gate.verdict import Limits, Missing
@@ -28,8 +30,10 @@ def _factor(what: str) -> Any:
 
 @app.command()
 def check(
-    run: Annotated[Path, typer.Argument(help="The run folder to judge.", metavar="RUN")],
-    baseline: Annotated[Path, typer.Option(help="A run folder or a baseline file.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="The run folder to judge.", metavar="[RUN]")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="A run folder or a baseline file.")] = None,
     metric: Annotated[
         str, typer.Option(help="Which figures to judge, beside status and the mathematics.")
     ] = ",".join(DEFAULT.metrics),
@@ -42,6 +46,21 @@ def check(
     missing: Annotated[
         Missing, typer.Option(help="What a point or figure that is lost does.")
     ] = DEFAULT.missing,
+    ab: Annotated[
+        str | None,
+        typer.Option(metavar="GITREF", help="Time that revision and this one, interleaved."),
+    ] = None,
+    preset: _ab.PresetOption = "smoke",
+    config: _ab.ConfigOption = None,
+    variants: _ab.VariantsOption = None,
+    seq_lens: _ab.SeqLensOption = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.py:NAME", help="A kernel of your own, of the repository."),
+    ] = None,
+    device: _ab.DeviceOption = "auto",
+    pairs: _ab.PairsOption = 10,
+    run_dir: _ab.RunDirOption = None,
     update: Annotated[bool, typer.Option("--update", help="Bless RUN: add it to FILE.")] = False,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="Write JUnit XML there as well.")
@@ -53,7 +72,10 @@ def check(
     json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Judge RUN by a baseline: exit 1 where a point got worse than allowed."""
+    """Judge RUN by a baseline, or this code by a revision: exit 1 where a point got worse.
+
+    With --ab no RUN is given: both revisions are timed, pair after pair of fresh processes.
+    """
     limits = Limits(
         metrics=parse_metrics(metric),
         max_slowdown=max_slowdown,
@@ -62,12 +84,25 @@ def check(
         relative_to=None if relative_to == "none" else relative_to,
         missing=missing,
     )
-    current = read_run(run)
-    if update:
-        write(bless_run(current, baseline), fmt, json, output)
-        return
-    before = read_baseline(baseline, current, any_device=limits.relative_to is not None)
-    outcome = judge(current, before, limits)
+    if ab is not None:
+        require_alone(
+            "--ab", run=run, baseline=baseline, update=update, relative_to=limits.relative_to
+        )
+        asked = _ab.Asked(
+            preset=preset, config=config, variants=_ab.names(variants), seq_lens=seq_lens,
+            own=tuple(variant or ()), device=device, pairs=pairs, run_dir=run_dir,
+        )  # fmt: skip
+        other, made, outcome = _ab.compare_revisions(ab, asked, limits)
+        current, before = made[0][1], Baseline(label=other.name, runs=(made[0][0],))
+    else:
+        if run is None or baseline is None:
+            raise UserError("check takes RUN and --baseline, or --ab GITREF")
+        current = read_run(run)
+        if update:
+            write(bless_run(current, baseline), fmt, json, output)
+            return
+        before = read_baseline(baseline, current, any_device=limits.relative_to is not None)
+        outcome = judge(current, before, limits)
     shown = [check_document(outcome, current, before, limits, everything=e) for e in (False, True)]
     if junit_file is not None:
         write_atomically(junit_file, junit.render(outcome.verdicts))

@@ -60,6 +60,7 @@ def sweep(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run there.")] = False,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a step may take.")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="Bytes a point may take: 6GiB.")] = None,
+    memory: Annotated[bool, typer.Option(help="Measure each point's memory, untimed.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
@@ -85,7 +86,7 @@ def sweep(
     read = read_yaml(config, Preset) if config else load_preset(preset, found.type)
     chosen = override(read, _given(**changes), time_limit_s=time_limit)
     name = str(config) if config else preset
-    plan = make_plan(name, chosen, make_groups(chosen), found, limit)
+    plan = make_plan(name, chosen, make_groups(chosen), found, limit, memory=memory)
     if dry_run:
         write(plan_document(plan), fmt, json, output)
         return

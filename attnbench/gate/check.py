@@ -61,7 +61,8 @@ def check(current: Run, baseline: Baseline, limits: Limits) -> Outcome:
             found.append((key, "status", {"verdict": Word.MISSING, "baseline": row.status}))
             continue
         at = limits.at(key, baseline.tolerances)
-        found += [(key, *one) for one in _exact(_history(baseline, key), now[key], at, same)]
+        history = _history(baseline, key)
+        found += [(key, *one) for one in exact_findings(history, now[key], at, same=same)]
         judged = _time(times, row, now[key], at) if TIME in limits.metrics else None
         if isinstance(judged, timing.Ratio):
             timed[key] = judged
@@ -75,7 +76,7 @@ def check(current: Run, baseline: Baseline, limits: Limits) -> Outcome:
     ]
     labels = point_labels({**now, **before})
     outcome = Outcome(
-        verdicts=_verdicts(found, labels, limits),
+        verdicts=as_verdicts(found, labels, limits),
         between=times.between.source if times.between else None,
         between_sd=times.between.typical_sd if times.between else None,
         new_points=len(now.keys() - before.keys()),
@@ -85,7 +86,7 @@ def check(current: Run, baseline: Baseline, limits: Limits) -> Outcome:
     return outcome
 
 
-def _verdicts(
+def as_verdicts(
     found: Sequence[tuple[Key, str, exact.Found]], labels: dict[Key, str], limits: Limits
 ) -> tuple[Verdict, ...]:
     """Verdicts from what was found, worst first; a missing one fails as `limits` say."""
@@ -97,7 +98,12 @@ def _verdicts(
             fields = fields | {"reason": reason, "failed": limits.missing is Missing.FAIL}
         names = dict(zip(KEY_COLUMNS, key, strict=True))
         made.append(Verdict(point=labels[key], metric=metric, key=names, **fields))
-    return tuple(sorted(made, key=_badness))
+    return worst_first(made)
+
+
+def worst_first(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts in the order in which people should read them."""
+    return tuple(sorted(verdicts, key=_badness))
 
 
 def _time(
@@ -110,10 +116,9 @@ def _time(
         return {"verdict": Word.MISSING, "baseline": before.time_ms}
     if now.key in times.units:
         return None  # what the others are measured by
-    for name in ("pairs", "timer", "cache_regime"):
-        old, new = getattr(before, name), getattr(now, name)
-        if old != new:
-            return {"verdict": Word.NOT_COMPARABLE, "reason": f"{name} was {old}, is {new}"}
+    changed = incomparable(before, now)
+    if changed is not None:
+        return {"verdict": Word.NOT_COMPARABLE, "reason": changed}
     floor = 1 + timing.FLOOR_MS / before.time_ms
     ratio = times.ratio(now.key, max(limits.max_slowdown, floor))
     if ratio is None:
@@ -122,9 +127,23 @@ def _time(
     return ratio
 
 
-def _exact(
-    history: Sequence[ResultRow], now: ResultRow, limits: Limits, same: bool
+def incomparable(before: ResultRow, now: ResultRow) -> str | None:
+    """Why the times of two rows of one point say nothing of each other, or None."""
+    for name in ("pairs", "timer", "cache_regime"):
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            return f"{name} was {old}, is {new}"
+    return None
+
+
+def exact_findings(
+    history: Sequence[ResultRow], now: ResultRow, limits: Limits, *, same: bool
 ) -> Iterator[tuple[str, exact.Found]]:
+    """What is found of a point without statistics: status, counts, memory and error.
+
+    `history` are its rows in the baseline, newest last; `same` is whether they are of
+    this machine.
+    """
     before = history[-1]
     yield "status", exact.judge_status(before, now, same_device=same)
     if before.status != Status.OK or now.status != Status.OK:

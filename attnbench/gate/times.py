@@ -43,19 +43,25 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self, key: Key, ratio: timing.Ratio, word: Word, *, comparisons: int) -> Found:
         """The fields of the verdict `word` on `ratio`."""
         runs = self.before[key].values()
-        interval = ratio.interval()
-        low, high = (timing.factor(end) for end in interval) if interval else (None, None)
-        return {
-            "verdict": word,
-            "failed": word is Word.SLOWER,
+        return judged(ratio, word, comparisons=comparisons) | {
             "baseline": math.exp(statistics.fmean(series.centre for series in runs)),
             "current": math.exp(self.current[key].centre),
-            "ratio": timing.factor(ratio.centre),
-            "ratio_low": low,
-            "ratio_high": high,
-            "minimum_detectable": ratio.detectable(comparisons),
-            "reason": _reason(ratio, word, low),
         }
+
+
+def judged(ratio: timing.Ratio, word: Word, *, comparisons: int) -> Found:
+    """The fields of the verdict `word` that follow from its ratio alone."""
+    interval = ratio.interval()
+    low, high = (timing.factor(end) for end in interval) if interval else (None, None)
+    return {
+        "verdict": word,
+        "failed": word is Word.SLOWER,
+        "ratio": timing.factor(ratio.centre),
+        "ratio_low": low,
+        "ratio_high": high,
+        "minimum_detectable": ratio.detectable(comparisons),
+        "reason": _reason(ratio, word, low),
+    }
 
 
 def gather(current: Run, baseline: Baseline, unit: str | None) -> Times:
@@ -156,7 +162,7 @@ def _reason(ratio: timing.Ratio, word: Word, low: float | None) -> str:
     if word is not Word.UNSURE:
         return ""
     if low is None:
-        return "one round alone: no interval"
+        return "too few rounds or pairs: no interval"
     if not ratio.between:
         return "one run each: the noise between runs is not known"
     return "within the noise between runs"

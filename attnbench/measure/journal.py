@@ -64,8 +64,7 @@ class Journal:
     def write_run(self, **changes: Any) -> None:
         """Write run.json with `changes`, atomically."""
         self.run = {**self.run, **changes}
-        text = json.dumps(plain(self.run), indent=2, allow_nan=False) + "\n"
-        write_atomically(self.folder / RUN, text)
+        write_atomically(self.folder / RUN, _run_text(self.run))
 
 
 @contextlib.contextmanager
@@ -129,6 +128,21 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
+def require_run(folder: Path) -> None:
+    """Refuse a folder that holds no run.
+
+    Raises:
+        UserError: it holds none, or one of another schema.
+    """
+    read_run(folder)
+
+
+def record_selfcheck(folder: Path, *, log_sd: float, dof: int) -> None:
+    """Write a machine's noise floor into the run of `folder`, for `check` to take."""
+    run = {**read_run(folder), "selfcheck": {"log_sd": log_sd, "dof": dof}}
+    write_atomically(folder / RUN, _run_text(run))
+
+
 def read_samples(folder: Path) -> dict[Key, dict[int, list[float]]]:
     """Samples of each point by round, in ms; a torn last line, left by a kill, is passed over.
 
@@ -153,6 +167,10 @@ def read_samples(folder: Path) -> dict[Key, dict[int, list[float]]]:
             raise UserError(f"{path}:{number}: samples_ms: every round has samples, all over 0")
         samples.setdefault(tuple(found.key), {})[found.round] = found.samples_ms
     return samples
+
+
+def _run_text(run: Mapping[str, Any]) -> str:
+    return json.dumps(plain(run), indent=2, allow_nan=False) + "\n"
 
 
 def _require_same(before: Any, now: dict[str, Any], folder: Path) -> None:

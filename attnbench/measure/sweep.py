@@ -46,13 +46,17 @@ class Progress(Protocol):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A sweep before it runs: its groups, and the points that will not fit and why."""
+    """A sweep before it runs: its groups, and the points that will not fit and why.
+
+    `memory` is whether each point's memory is measured, in a pass of its own.
+    """
 
     name: str
     preset: Preset
     device: Device
     groups: tuple[Group, ...]
     memory_limit_bytes: int
+    memory: bool
     skipped: Mapping[tuple[str | int | bool, ...], str]
 
     def configuration(self) -> dict[str, Any]:
@@ -63,6 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "timing": msgspec.to_builtins(self.preset.timing),
             "time_limit_s": self.preset.time_limit_s,
             "device": self.device.name,
+            **({} if self.memory else {"memory": False}),
         }
 
 
@@ -90,6 +95,8 @@ def make_plan(
     groups: tuple[Group, ...],
     device: Device,
     memory_limit_bytes: int | None,
+    *,
+    memory: bool = True,
 ) -> Plan:
     """Decide, before anything runs, which points are predicted not to fit."""
     limit = memory_limit_bytes or int(_SHARE_OF_FREE * device.free_bytes)
@@ -106,6 +113,7 @@ def make_plan(
         device=device,
         groups=groups,
         memory_limit_bytes=limit,
+        memory=memory,
         skipped=skipped,
     )
 
@@ -189,7 +197,7 @@ def _run_group(plan: Plan, group: Group) -> tuple[dict[int, Outcome], dict[str, 
             settled[int(ended.at)] = failure
         else:  # before any point: the inputs themselves cannot be made
             settled |= {i: failure for i in range(len(group.points)) if i not in settled}
-    if plan.device.type == "cpu":
+    if plan.memory and plan.device.type == "cpu":
         start = time.monotonic()
         for i, point in enumerate(group.points):
             if settled[i].status is Status.OK:
@@ -199,7 +207,9 @@ def _run_group(plan: Plan, group: Group) -> tuple[dict[int, Outcome], dict[str, 
 
 
 def _in_child(plan: Plan, group: Group, skip: frozenset[int]) -> Ended:
-    job = GroupJob(group=group, skip=skip, device=plan.device, timing=plan.preset.timing)
+    job = GroupJob(
+        group=group, skip=skip, device=plan.device, timing=plan.preset.timing, memory=plan.memory
+    )
     return run_isolated(
         worker.run_group,
         job,

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 
 class GroupJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A group to time: `skip` are indices of its points that are settled already."""
+    """A group to time: `skip` are indices of its points that are settled already.
+
+    `memory` is whether a device's peak is measured.
+    """
 
     group: Group
     skip: frozenset[int]
     device: Device
     timing: Timing
+    memory: bool = True
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -92,7 +96,7 @@ class _Runner:
             outcome.status, outcome.note = Status.UNSUPPORTED, reason
             return
         try:
-            if device_type == "cuda":
+            if device_type == "cuda" and self.job.memory:
                 self._spend("memory", lambda: self._device_peak(point, outcome))
             self._prepare(index, point, outcome)
         except Exception as error:

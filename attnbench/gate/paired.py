@@ -1,0 +1,165 @@
+"""Judges two revisions by pairs of fresh processes that were timed in turn.
+
+A pair gives one log ratio a point, of the medians of the two processes' rounds. What a
+machine did meanwhile fell on both, so the ratios are independent, and their spread holds
+all the noise there is: of rounds, of processes, of memory layout. The variance of each
+point is drawn towards that of all, as between runs (`noise`).
+"""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from attnbench.errors import NothingToDoError
+from attnbench.gate import exact, timing
+from attnbench.gate.check import (
+    TIME,
+    Outcome,
+    as_verdicts,
+    exact_findings,
+    incomparable,
+    worst_first,
+)
+from attnbench.gate.noise import Part, moderate
+from attnbench.gate.runs import Run, point_labels
+from attnbench.gate.times import judged
+from attnbench.gate.verdict import Key, Limits, Word
+from attnbench.spec.result import ResultRow, Status
+
+MIN_PAIRS = 3
+
+Pairs = Sequence[tuple[Run, Run]]
+
+
+def check_pairs(pairs: Pairs, limits: Limits) -> Outcome:
+    """Judge every point of the first run of `pairs`; a pair is a run before, and one now.
+
+    Raises:
+        NothingToDoError: the two share no point.
+    """
+    before, now = (run.rows for run in pairs[0])
+    if not before.keys() & now.keys():
+        raise NothingToDoError("the two revisions share no point")
+    found: list[tuple[Key, str, exact.Found]] = []
+    timed: dict[Key, list[float]] = {}
+    for key, row in before.items():
+        if key not in now:
+            found.append((key, "status", {"verdict": Word.MISSING, "baseline": row.status}))
+            continue
+        found += [(key, *one) for one in exact_findings([row], now[key], limits, same=True)]
+        found += [(key, "status", one) for one in _later_statuses(pairs, key)]
+        if TIME not in limits.metrics or row.status != Status.OK or now[key].status != Status.OK:
+            continue
+        reason = incomparable(row, now[key])
+        if reason is not None:
+            found.append((key, TIME, {"verdict": Word.NOT_COMPARABLE, "reason": reason}))
+        else:
+            timed[key] = _log_ratios(pairs, key)
+    ratios = _ratios(timed, before, limits)
+    words = timing.call(list(ratios.values()))
+    found += [
+        (key, TIME, _shown(pairs, key, ratio, word, comparisons=len(ratios)))
+        for (key, ratio), word in zip(ratios.items(), words, strict=True)
+    ]
+    errors = [r.error * math.sqrt(len(timed[k])) for k, r in ratios.items() if r.error is not None]
+    return Outcome(
+        verdicts=as_verdicts(found, point_labels({**now, **before}), limits),
+        between=f"{len(pairs)} interleaved pairs of fresh processes",
+        between_sd=statistics.median(errors) if errors else None,
+        new_points=len(now.keys() - before.keys()),
+        same_device=True,
+    )
+
+
+def confirmed(first: Outcome, second: Outcome, pairs: int) -> Outcome:
+    """`first`, with what it calls slower called so only if `second` does too.
+
+    `second` judges `pairs` further pairs of the points that `first` found slower. Noise
+    that passes once in a hundred checks passes twice in ten thousand.
+    """
+    again = {(v.point, v.metric): v for v in second.verdicts}
+    verdicts = []
+    for verdict in first.verdicts:
+        if verdict.metric == TIME and verdict.failed:
+            then = again.get((verdict.point, TIME))
+            if then is not None and then.failed:
+                reason = f"{verdict.reason}; {pairs} further pairs: {then.ratio:.3g} times"
+                verdict = msgspec.structs.replace(verdict, reason=reason)
+            else:
+                verdict = msgspec.structs.replace(
+                    verdict,
+                    verdict=Word.UNSURE,
+                    failed=False,
+                    reason=f"slower at first, and not in {pairs} further pairs",
+                )
+        verdicts.append(verdict)
+    return msgspec.structs.replace(first, verdicts=worst_first(verdicts))
+
+
+def slower_variants(outcome: Outcome) -> frozenset[str]:
+    """The variants whose time is called slower at some point."""
+    slow = [v for v in outcome.verdicts if v.metric == TIME and v.failed]
+    return frozenset(str(v.key["variant"]) for v in slow)
+
+
+def _later_statuses(pairs: Pairs, key: Key) -> Iterator[exact.Found]:
+    """A point that was ok on both sides of the first pair, and in a later one no more."""
+    for before, now in pairs[1:]:
+        if key in before.rows and key in now.rows:
+            found = exact.judge_status(before.rows[key], now.rows[key], same_device=True)
+            if found["verdict"] is Word.SLOWER and found["current"] == Status.INCORRECT:
+                yield found
+                return
+
+
+def _log_ratios(pairs: Pairs, key: Key) -> list[float]:
+    """Log of now over before, a pair; pairs in which either has no time are left out."""
+    ratios = []
+    for before, now in pairs:
+        times = [run.rows[key].time_ms if key in run.rows else None for run in (before, now)]
+        if times[0] and times[1]:
+            ratios.append(math.log(times[1] / times[0]))
+    return ratios
+
+
+def _ratios(
+    timed: dict[Key, list[float]], before: dict[Key, ResultRow], limits: Limits
+) -> dict[Key, timing.Ratio]:
+    enough = {key: logs for key, logs in timed.items() if len(logs) >= MIN_PAIRS}
+    spread = moderate([Part(statistics.variance(x), len(x) - 1.0) for x in enough.values()])
+    made = {}
+    for (key, logs), part in zip(enough.items(), spread, strict=True):
+        time_ms = before[key].time_ms or math.inf
+        made[key] = timing.Ratio(
+            centre=statistics.fmean(logs),
+            error=math.sqrt(part.variance / len(logs)),
+            dof=part.dof,
+            between=True,
+            limit=math.log(max(limits.max_slowdown, 1 + timing.FLOOR_MS / time_ms)),
+        )
+    for key in timed.keys() - enough.keys():
+        made[key] = timing.Ratio(
+            centre=statistics.fmean(timed[key]) if timed[key] else 0.0,
+            error=None,
+            dof=1.0,
+            between=False,
+            limit=math.log(limits.max_slowdown),
+        )
+    return made
+
+
+def _shown(
+    pairs: Pairs, key: Key, ratio: timing.Ratio, word: Word, *, comparisons: int
+) -> exact.Found:
+    def median(side: int) -> float | None:
+        times = [pair[side].rows[key].time_ms for pair in pairs if key in pair[side].rows]
+        known = [ms for ms in times if ms is not None]
+        return statistics.median(known) if known else None
+
+    return {
+        **judged(ratio, word, comparisons=comparisons),
+        "baseline": median(0),
+        "current": median(1),
+    }

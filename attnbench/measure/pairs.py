@@ -1,0 +1,111 @@
+"""Times two trees in turn: a fresh process of each, pair after pair, in one job.
+
+A process is a sweep of the tree's own code: what the two share is the contract of a run
+folder alone. In each pair the order is drawn, so that a drift of the machine falls on
+both alike.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from attnbench.errors import MachineError, NotComparableError, UserError
+from attnbench.files import write_atomically
+from attnbench.measure.plan import Preset
+from attnbench.measure.revision import Tree
+
+ROUNDS = 3  # of a process: its median is one figure
+_CODES_WITH_ROWS = (0, 3)  # 3: every point failed, and their rows say why
+
+Tell = Callable[[str], None]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What each process times: a preset, on a device, and kernels of the user's own.
+
+    `variants` are FILE.py:NAME, the file's path relative to the tree.
+    """
+
+    preset: Preset
+    device: str
+    variants: tuple[str, ...] = ()
+
+    def only(self, names: frozenset[str]) -> "Job":
+        """The same for variants of `names` alone, those of the user's own among them."""
+        grids = [
+            msgspec.structs.replace(grid, variants=[v for v in grid.variants if v in names])
+            for grid in self.preset.grids
+        ]
+        left = [grid for grid in grids if grid.variants] or self.preset.grids
+        preset = msgspec.structs.replace(self.preset, grids=left)
+        return msgspec.structs.replace(self, preset=preset)
+
+
+def run_pairs(
+    before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, tell: Tell
+) -> list[tuple[Path, Path]]:
+    """Run `pairs` pairs of sweeps; answer each pair's run folders, before and now.
+
+    The first pair measures memory too, which is exact and need not be repeated.
+
+    Raises:
+        UserError: the folder cannot be used.
+        NotComparableError: the code of `before` cannot be timed so.
+        MachineError: that of `now` cannot.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"run folder {folder}: {error.strerror}") from None
+    config = folder / "preset.json"  # JSON is YAML, and needs no writer
+    write_atomically(config, json.dumps(_brief(job.preset)))
+    order = random.Random(job.preset.timing.seed)
+    made = []
+    for number in range(pairs):
+        sides = [(before, folder / f"{number:02d}-before"), (now, folder / f"{number:02d}-now")]
+        for tree, run in order.sample(sides, 2):
+            tell(f"pair {number + 1} of {pairs}: {tree.name}")
+            _sweep(tree, job, config, run, memory=number == 0, lenient=tree is before)
+        made.append((sides[0][1], sides[1][1]))
+    return made
+
+
+def _brief(preset: Preset) -> object:
+    """`preset` with as few rounds as one process needs, and nothing that has its default."""
+    timing = msgspec.structs.replace(preset.timing, rounds=ROUNDS, max_rounds=ROUNDS)
+    whole = msgspec.to_builtins(msgspec.structs.replace(preset, timing=timing))
+    whole["grids"] = [{k: v for k, v in grid.items() if v is not None} for grid in whole["grids"]]
+    return whole
+
+
+def _sweep(tree: Tree, job: Job, config: Path, run: Path, *, memory: bool, lenient: bool) -> None:
+    own = [word for each in job.variants for word in ("--variant", str(tree.folder / each))]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "attnbench", "sweep", "--format", "csv"),
+            *("--config", str(config), "--run-dir", str(run), "--device", job.device),
+            *([] if memory else ["--no-memory"]),
+            *own,
+        ],
+        cwd=tree.folder,
+        env=os.environ | {"PYTHONPATH": tree.import_path, "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode in _CODES_WITH_ROWS:
+        return
+    said = [line for line in done.stderr.splitlines() if line.startswith("attnbench:")]
+    reason = said[-1].removeprefix("attnbench: ") if said else _last(done.stderr.splitlines())
+    message = f"{tree.name}: its sweep ended with exit code {done.returncode}: {reason}"
+    raise NotComparableError(message) if lenient else MachineError(message)
+
+
+def _last(lines: Sequence[str]) -> str:
+    return lines[-1] if lines else "it said nothing"
