@@ -1,10 +1,11 @@
 """The eager backend of patterns that come in blocks (see `_blocks`)."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from attnbench.calc.attention_cost import blocked_workspace
 from attnbench.calc.patterns import BlockedPattern
+from attnbench.calc.score_features import score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params
 from attnbench.variants._support import supports_dtype
@@ -14,17 +15,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.variants._blocks import Plan
+    from attnbench.variants._score import Score
 
-ROWS = 320  # query rows a block: the fastest of 128..512 on a CPU, by little
+ROWS = 192  # query rows a block: the fastest of 128..512 on a CPU
+
+
+class _State(NamedTuple):
+    """The blocks, and what features do to their scores (None: nothing)."""
+
+    plan: "Plan"
+    shape: AttentionShape
+    score: "Score | None"
 
 
 def blocked_backend(pattern: Callable[[AttentionShape, Params], BlockedPattern]) -> Backend:
     """A backend that runs the blocks of `pattern`, and nothing beside them."""
 
-    def prepare(shape: AttentionShape, params: Params, device: str) -> "Plan":
+    def prepare(shape: AttentionShape, params: Params, device: str) -> "_State":
         from attnbench.variants._blocks import make_plan
+        from attnbench.variants._score import make_score
 
-        return make_plan(shape, pattern(shape, params), device, ROWS)
+        plan = make_plan(shape, pattern(shape, params), device, ROWS)
+        return _State(plan, shape, make_score(score_features(params), shape, device))
 
     def workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
         return blocked_workspace(shape, mode, pattern(shape, params), rows=ROWS)
@@ -37,10 +49,20 @@ def blocked_backend(pattern: Callable[[AttentionShape, Params], BlockedPattern])
             forward=_forward,
             workspace_bytes=workspace,
         ),
+        "alibi",
+        "soft_cap",
+        "sink_logit",
+        "padding",
     )
 
 
-def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "Plan") -> "Tensor":
-    from attnbench.variants._blocks import attend
+def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "_State") -> "Tensor":
+    from attnbench.variants._blocks import attend, attend_scored
+    from attnbench.variants._score import add_sinks
 
-    return attend(query, key, value, state)
+    if state.score is None:
+        return attend(query, key, value, state.plan)
+    out, lse = attend_scored(query, key, value, state.plan, state.shape, state.score)
+    if state.score.sinks is not None:
+        out = add_sinks(out, lse, state.score.sinks)
+    return out.to(query.dtype)

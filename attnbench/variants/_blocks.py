@@ -14,13 +14,12 @@ from torch import Tensor
 
 from attnbench.calc.patterns import Block, BlockedPattern
 from attnbench.spec.attention import AttentionShape
+from attnbench.variants._score import Score
+from attnbench.variants._scored import NO_KEYS, Places, attend_block, make_bend, wide
+from attnbench.variants._support import torch_dtype
 
 _COPY_ELEMENTS = 1 << 21  # of K copied at once: stays in the cache, and in the heap
-
-
-# softmax(QKᵀ/√d)V of [batch, blocks, rows, head_dim] over [.., keys, head_dim] under a
-# mask [rows, keys], True where attended, with at least one True a row.
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+_ROWS_AT_ONCE = 768  # of queries a call: what the fused kernel packs stays in the cache
 
 
 class Source(NamedTuple):
@@ -59,7 +58,32 @@ class Group(NamedTuple):
     blocks: int
     sources: tuple[Source, ...]
     mask: Tensor | None
+    bias: Tensor | None
     empty: Tensor | None
+
+
+class Piece(NamedTuple):
+    """Blocks first..last-1 of a group, as a kernel is given them."""
+
+    group: Group
+    first: int
+    last: int
+
+    def places(self, shape: AttentionShape, device: torch.device) -> Places:
+        """Positions of the piece's queries and keys."""
+        group = self.group
+        blocks = torch.arange(self.first, self.last, device=device)[:, None]
+        row = torch.arange(group.rows, device=device)
+        query = shape.offset + group.start + (blocks * group.rows + row) * group.step
+        tokens = torch.arange(shape.seq_kv, device=device)[None, :, None]
+        taken = [source.take(tokens, self.first, self.last) for source in group.sources]
+        return Places(query, torch.cat(taken, 2)[0, :, :, 0])
+
+
+# softmax(QKᵀ/√d)V of [batch · kv_heads, blocks, group · rows, head_dim] over [.., keys,
+# head_dim], under the piece's mask [group · rows, keys]: True where attended, with at
+# least one True a row (rows of `empty` are blanked afterwards).
+Kernel = Callable[[Tensor, Tensor, Tensor, Piece], Tensor]
 
 
 class Plan(NamedTuple):
@@ -71,7 +95,7 @@ class Plan(NamedTuple):
 
 def make_plan(shape: AttentionShape, pattern: BlockedPattern, device: str, rows: int) -> Plan:
     """The groups of `pattern` at `shape`, with the masks that they need."""
-    masks = _Masks(pattern, shape.group, device)
+    masks = _Masks(pattern, shape, device)
     blocks = list(pattern.blocks(shape.seq_q, shape.seq_kv, rows))
     groups: list[Group] = []
     run: list[Block] = []
@@ -92,12 +116,17 @@ def make_plan(shape: AttentionShape, pattern: BlockedPattern, device: str, rows:
     return Plan(tuple(groups), order)
 
 
+# A mask, the same as a bias of 0 and -inf, and its empty rows; None: all see all.
+_Mask = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
 class _Masks:
     """Masks by what they depend on, so that each is made once."""
 
-    def __init__(self, pattern: BlockedPattern, copies: int, device: str) -> None:
-        self.pattern, self.copies, self.device = pattern, copies, device
-        self.made: dict[object, tuple[Tensor | None, Tensor | None]] = {}
+    def __init__(self, pattern: BlockedPattern, shape: AttentionShape, device: str) -> None:
+        self.pattern, self.copies, self.device = pattern, shape.group, device
+        self.dtype = torch_dtype(shape.dtype)
+        self.made: dict[object, _Mask] = {}
 
     def key(self, block: Block) -> tuple[object, ...]:
         origin = block.queries[0]
@@ -110,16 +139,16 @@ class _Masks:
             origin if anchored else None,
         )
 
-    def get(self, block: Block) -> tuple[Tensor | None, Tensor | None]:
-        """Mask [rows · copies, keys], and which rows of it see nothing; None: all see all."""
+    def get(self, block: Block) -> _Mask:
+        """Mask [rows · copies, keys], as a bias too, and its rows that see nothing."""
         if not block.partial:
-            return None, None
+            return None, None, None
         key = self.key(block)
         if key not in self.made:
             self.made[key] = self._make(block)
         return self.made[key]
 
-    def _make(self, block: Block) -> tuple[Tensor, Tensor | None]:
+    def _make(self, block: Block) -> _Mask:
         query = _positions(block.queries, self.device)[:, None]
         whole = sum(len(keys) for keys in block.whole)
         parts = [torch.ones(len(block.queries), whole, dtype=torch.bool, device=self.device)]
@@ -127,9 +156,11 @@ class _Masks:
             parts.append(self.pattern.allows(query, _positions(keys, self.device)[None, :]))
         mask = torch.cat(parts, 1).repeat(self.copies, 1)
         empty = ~mask.any(1, keepdim=True)
-        if not empty.any():
-            return mask, None
-        return mask | empty, empty
+        mask = mask | empty
+        # The fused kernel would make a bias of a mask at each call.
+        bias = torch.zeros(mask.shape, dtype=self.dtype, device=self.device)
+        bias.masked_fill_(~mask, -math.inf)
+        return mask, bias, empty if empty.any() else None
 
 
 def _positions(positions: range, device: str) -> Tensor:
@@ -155,12 +186,36 @@ def _group(run: list[Block], masks: _Masks, offset: int, device: str) -> Group:
     )  # fmt: skip
 
 
-def sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def sdpa(query: Tensor, key: Tensor, value: Tensor, piece: Piece) -> Tensor:
     """Torch's own fused attention."""
     scale = 1 / math.sqrt(query.shape[3])
     return torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale
+        query, key, value, attn_mask=piece.group.bias, scale=scale
     )
+
+
+def attend_scored(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plan: Plan,
+    shape: AttentionShape,
+    score: Score | None,
+) -> tuple[Tensor, Tensor]:
+    """Output [batch, heads, seq_q, head_dim] and LSE [batch, heads, seq_q], fp32 or wider.
+
+    Of `score` all but the sinks. A row that sees nothing: 0, and `NO_KEYS`.
+    """
+    bend = None if score is None else make_bend(score, shape)
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, piece: Piece) -> Tensor:
+        bent = None if bend is None else (bend, piece.places(shape, q.device))
+        return attend_block(q, k, v, piece.group.mask, bent)
+
+    blank = torch.zeros(query.shape[3] + 1, dtype=wide(query), device=query.device)
+    blank[-1] = NO_KEYS
+    rows = attend(query, key, value, plan, kernel, blank)
+    return rows[..., :-1], rows[..., -1]
 
 
 def attend(
@@ -198,8 +253,10 @@ def _run(
         yield blank.expand(heads, copies, group.blocks * group.rows, -1)
         return
     viewed = len(group.sources) == 1 and group.sources[0].picked is None and kernel is sdpa
-    at_once = max(1, _COPY_ELEMENTS // (heads * keys * max(width, copies * group.rows)))
-    at_once = group.blocks if viewed else at_once
+    if viewed:
+        at_once = max(1, _ROWS_AT_ONCE // (copies * group.rows))
+    else:
+        at_once = max(1, _COPY_ELEMENTS // (heads * keys * max(width, copies * group.rows)))
     for first in range(0, group.blocks, at_once):
         last = min(group.blocks, first + at_once)
         start = group.start + first * group.rows * group.step
@@ -212,7 +269,7 @@ def _run(
             rows,
             k_parts[0] if len(k_parts) == 1 else torch.cat(k_parts, 2),
             v_parts[0] if len(v_parts) == 1 else torch.cat(v_parts, 2),
-            group.mask,
+            Piece(group, first, last),
         )
         if group.empty is not None:
             out = torch.where(group.empty, blank, out)

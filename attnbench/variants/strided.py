@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.calc.attention_cost import strided_workspace
 from attnbench.calc.pattern_strided import Strided, default_stride
-from attnbench.calc.score_features import PAIRWISE
+from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._blocked import ROWS
 from attnbench.variants._protocol import Backend, Params, Variant
@@ -30,7 +30,7 @@ def _pattern(shape: AttentionShape, params: Params) -> Strided:
 def _prepare(shape: AttentionShape, params: Params, device: str) -> "StridedState":
     from attnbench.variants._strided import prepare
 
-    return prepare(shape, _pattern(shape, params), device, ROWS)
+    return prepare(shape, _pattern(shape, params), device, ROWS, score_features(params))
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "StridedState") -> "Tensor":
@@ -61,6 +61,10 @@ VARIANT = Variant(
                 forward=_forward,
                 workspace_bytes=_workspace,
             ),
+            "alibi",
+            "soft_cap",
+            "sink_logit",
+            "padding",
         ),
     ),
     features=PAIRWISE,
