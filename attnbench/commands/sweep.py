@@ -25,6 +25,7 @@ from attnbench.report.sweep_document import sweep_document
 from attnbench.spec.model import attention_shape
 from attnbench.spec.result import ResultRow, Status
 from attnbench.units import parse_bytes
+from attnbench.variants._settings import parse_settings
 
 app = typer.Typer(add_completion=False)
 
@@ -54,6 +55,9 @@ def sweep(
     head_dims: Annotated[str | None, typer.Option(help="64,128")] = None,
     dtypes: Annotated[str | None, typer.Option(help="fp32,bf16,fp16")] = None,
     causal: Annotated[bool | None, typer.Option("--causal/--no-causal")] = None,
+    params: Annotated[
+        list[str] | None, typer.Option(help="VARIANT.SETTING=value,..; VARIANT may be all.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Heads and widths of this model.")] = None,
     device: Annotated[DeviceType, typer.Option(help="cuda is ROCm too.")] = DeviceType.AUTO,
     run_dir: Annotated[Path | None, typer.Option(help="Folder for the run.")] = None,
@@ -79,6 +83,7 @@ def sweep(
         "seq_lens": seq_lens,
         "batches": batches,
         "causal": None if causal is None else "yes" if causal else "no",
+        "params": None if params is None else parse_settings(params),
         **_heads_of(model),
         **_given(heads=heads, kv_heads=kv_heads, head_dims=head_dims),
     }

@@ -8,12 +8,14 @@ import msgspec
 
 from attnbench.calc.operands import held_bytes
 from attnbench.calc.roofline import roofline_s
+from attnbench.calc.score_features import score_features
 from attnbench.measure.environment import Device
 from attnbench.measure.plan import Group, Point, Timing, params_text
 from attnbench.measure.recipe import recipe
 from attnbench.measure.statistics import Timed, log_log_slope, summarise
 from attnbench.measure.worker import Outcome
 from attnbench.spec.result import ResultRow, Status
+from attnbench.variants import load_variant
 
 _OVER_ROOF = 1.05  # a figure this much over a roof is a bug in timer, formula or profile
 _COLD_FOOTPRINT = 2  # times the last-level cache: less may be served from it after all
@@ -64,24 +66,27 @@ def unfinished_row(point: Point, device: Device, status: Status, note: str) -> R
 def group_rows(
     group: Group, outcomes: Mapping[int, Outcome], timer: str, bench: Bench
 ) -> list[ResultRow]:
-    """The rows of a group, in the order of its points."""
+    """The rows of a group, in the order of its points.
+
+    A point's speedup is over plain attention with the same score features.
+    """
     timed = {
         i: summarise(outcome.rounds_ms)
         for i, outcome in outcomes.items()
         if outcome.status is Status.OK and outcome.rounds_ms
     }
-    naive_ms = next(
-        (
-            timed[i].time_ms
-            for i, p in enumerate(group.points)
-            if p.variant == "naive" and i in timed
-        ),
-        None,
-    )
-    return [
-        _row(point, outcomes[i], timed.get(i), timer, bench, naive_ms)
+    naive_ms = {
+        score_features(point.params): timed[i].time_ms
         for i, point in enumerate(group.points)
-    ]
+        if point.variant == "naive" and i in timed
+    }
+    return [
+        _row(
+            point, outcomes[i], timed.get(i), timer, bench,
+            naive_ms.get(score_features(point.params)),
+        )
+        for i, point in enumerate(group.points)
+    ]  # fmt: skip
 
 
 def _row(
@@ -156,16 +161,24 @@ def _over_the_roof(
     return ""
 
 
+def settings_text(row: ResultRow) -> str:
+    """What a row's settings are beside its variant's defaults: 'window=64'; '' for none."""
+    variant = load_variant(row.variant)
+    plain = variant.resolve(row.shape, variant.defaults)
+    params = msgspec.json.decode(row.params, type=dict[str, Any])
+    return ", ".join(f"{k}={v}" for k, v in sorted(params.items()) if plain.get(k) != v)
+
+
 def slopes(rows: Sequence[ResultRow]) -> dict[tuple[str | int | bool, ...], float]:
-    """Log-log slope of time over length of each variant, backend and shape less length.
+    """Log-log slope of time over length of each series: variant, settings, shape less length.
 
     Only where three lengths or more ended `ok`.
     """
     series: dict[tuple[str | int | bool, ...], dict[int, float]] = {}
     for row in rows:
         if row.time_ms is not None:
-            key = (row.variant, row.backend, row.causal, row.mode, row.dtype, row.batch,
-                   row.heads, row.kv_heads, row.head_dim)  # fmt: skip
+            key = (row.variant, row.backend, settings_text(row), row.causal, row.mode, row.dtype,
+                   row.batch, row.heads, row.kv_heads, row.head_dim)  # fmt: skip
             series.setdefault(key, {})[row.seq_kv] = row.time_ms
     return {
         key: log_log_slope(list(times), list(times.values()))

@@ -13,6 +13,7 @@ def plan_document(plan: Plan) -> Document:
             "variant": point.variant,
             "backend": point.backend,
             "shape": group.label,
+            "params": dict(point.params),
             "predicted_bytes": predicted_bytes(point),
             "plan": "skip" if point.key in plan.skipped else "run",
         }

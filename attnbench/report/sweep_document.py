@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from attnbench.measure.rows import settings_text
 from attnbench.report.document import Column, Document, Table
 from attnbench.spec.attention import Mode
 from attnbench.spec.result import COLUMNS, ResultRow, Status
@@ -23,13 +24,14 @@ def sweep_document(
 ) -> Document:
     """The document of a run: every row in JSON and CSV, pivots of time for people.
 
-    `slopes` gives the log-log slope of time over length by (variant, backend, causal,
-    then the shape's fields less length).
+    `slopes` gives the log-log slope of time over length by (variant, backend, settings,
+    causal, then the shape's fields less length).
     """
     import pandas as pd
 
     frame = pd.DataFrame([asdict(row) for row in rows], columns=list(COLUMNS)).astype(object)
     frame = frame.where(frame.notna(), None)
+    frame["settings"] = [settings_text(row) for row in rows]
     tables = tuple(
         _pivot(dict(zip(_SHAPE, key, strict=True)), part, slopes)
         for key, part in frame.groupby(_SHAPE, sort=False)
@@ -50,7 +52,7 @@ def _pivot(shape: dict[str, Any], part: Any, slopes: dict[Any, float]) -> Table:
     lengths = sorted(set(part["seq_kv"]))
     cells = part.assign(cell=[_cell(r.status, r.time_ms) for r in part.itertuples()])
     by_length = cells.pivot_table(
-        index=["causal", "variant", "backend"],
+        index=["causal", "variant", "backend", "settings"],
         columns="seq_kv",
         values="cell",
         aggfunc="first",
@@ -58,17 +60,22 @@ def _pivot(shape: dict[str, Any], part: Any, slopes: dict[Any, float]) -> Table:
     )
     decode = shape["mode"] == Mode.DECODE.value
     records = []
-    for (causal, variant, backend), times in by_length.iterrows():
+    for (causal, variant, backend, settings), times in by_length.iterrows():
         mine = part[
-            (part["causal"] == causal) & (part["variant"] == variant) & (part["backend"] == backend)
+            (part["causal"] == causal)
+            & (part["variant"] == variant)
+            & (part["backend"] == backend)
+            & (part["settings"] == settings)
         ].sort_values("seq_kv")
         last = mine[mine["status"] == Status.OK.value].tail(1).to_dict("records")
         figures = last[0] if last else {}
         records.append(
             [
-                f"{variant}/{backend}" + ("" if causal or decode else " (not causal)"),
+                f"{variant}/{backend}"
+                + (settings and f" [{settings}]")
+                + ("" if causal or decode else " (not causal)"),
                 *(times.get(n) for n in lengths),
-                slopes.get((variant, backend, causal, *shape.values())),
+                slopes.get((variant, backend, settings, causal, *shape.values())),
                 figures.get("speedup_vs_naive"),
                 figures.get("workspace_bytes"),
                 figures.get("rel_error"),

@@ -97,7 +97,10 @@ class ResultRow:
 
     @property
     def label(self) -> str:
-        """How the point is named to people: 'naive/eager fwd fp32 B1 H8/2 N4096 D64 causal'."""
+        """How the point is named to people: 'naive/eager fwd fp32 B1 H8/2 N4096 D64 causal'.
+
+        Two points that differ in their settings alone have the same label.
+        """
         return f"{self.variant}/{self.backend} {self.mode} {self.shape.label}"
 
 

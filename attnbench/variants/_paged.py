@@ -12,7 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attnbench.calc.score_features import PLAIN, ScoreFeatures
 from attnbench.spec.attention import AttentionShape
+from attnbench.variants._score import Score, bend, make_score
+from attnbench.variants._scored import NO_KEYS
 
 
 class PagedState(NamedTuple):
@@ -24,10 +27,17 @@ class PagedState(NamedTuple):
     table: Tensor
     page_size: int
     splits: int
+    score: Score | None = None
 
 
 def prepare(
-    shape: AttentionShape, *, page_size: int, splits: int, seed: int, device: str
+    shape: AttentionShape,
+    *,
+    page_size: int,
+    splits: int,
+    seed: int,
+    device: str,
+    features: ScoreFeatures = PLAIN,
 ) -> PagedState:
     """A block table for each sequence, shuffled by `seed`."""
     generator = torch.Generator().manual_seed(seed)
@@ -36,7 +46,8 @@ def prepare(
     table = torch.stack(rows)
     if shape.seq_kv % page_size:
         table = torch.cat([table, torch.full((shape.batch, 1), whole)], 1)
-    return PagedState(table.to(device), page_size, min(splits, table.shape[1]))
+    score = make_score(features, shape, device)
+    return PagedState(table.to(device), page_size, min(splits, table.shape[1]), score)
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, state: PagedState) -> Tensor:
@@ -53,11 +64,22 @@ def forward(query: Tensor, key: Tensor, value: Tensor, state: PagedState) -> Ten
         slots = (pages[:, :, None] * state.page_size + inside).flatten(1)
         at = slots.clamp(max=seq_kv - 1)[:, None, :, None].expand(-1, kv_heads, -1, width)
         scores = (q @ key.gather(2, at).transpose(-1, -2)).to(_wide(query))
-        scores = scores.masked_fill((slots >= seq_kv)[:, None, None, :], -math.inf)
+        hidden = slots >= seq_kv
+        if state.score is not None:
+            slopes = state.score.slopes
+            distance = (slots - (seq_kv - 1))[:, None, None, :]
+            slopes = None if slopes is None else slopes.view(kv_heads, -1, 1)
+            scores = bend(scores, state.score.soft_cap, slopes, distance)
+            if state.score.lens is not None:
+                hidden = hidden | (slots >= state.score.lens[:, None])
+        # Finite: a split may lie in the padding whole, and then weighs nothing.
+        scores = scores.masked_fill(hidden[:, None, None, :], NO_KEYS)
         sums.append(scores.logsumexp(-1, keepdim=True))
         weights = torch.softmax(scores, -1).to(value.dtype)
         outs.append((weights @ value.gather(2, at)).to(scores.dtype))
-    share = torch.softmax(torch.cat(sums, -1), -1)
+    if state.score is not None and state.score.sinks is not None:
+        sums.append(state.score.sinks.to(sums[0]).view(kv_heads, -1, 1).expand_as(sums[0]))
+    share = torch.softmax(torch.cat(sums, -1), -1)[..., : len(outs)]
     out = (torch.stack(outs, -1) * share[..., None, :]).sum(-1)
     return out.to(query.dtype).view(batch, heads, 1, width)
 

@@ -18,7 +18,7 @@ from attnbench.spec.attention import AttentionShape
 class Score(NamedTuple):
     """What features do to scores at a shape; None: off.
 
-    `slopes` and `sinks` [heads] in fp32; `lens` [batch], keys that each sequence has.
+    `slopes` and `sinks` [heads], fp32 (fp64 for fp64); `lens` [batch], keys a sequence has.
     """
 
     soft_cap: float | None
@@ -34,8 +34,10 @@ def make_score(
     if not (features.changes_scores or features.padding):
         return None
 
+    wide = torch.float64 if shape.dtype == "fp64" else torch.float32
+
     def on_device(numbers: tuple[float, ...]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.float32, device=device)
+        return torch.tensor(numbers, dtype=wide, device=device)
 
     return Score(
         soft_cap=features.soft_cap or None,

@@ -1,10 +1,12 @@
 """A variant's settings as a user gives them: known names, right types, sensible values."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import product
 
 from attnbench.calc.score_features import PLAIN, score_features
 from attnbench.errors import UserError, unknown_name
+from attnbench.units import parse_lengths
 from attnbench.variants._protocol import Params, ParamValue, Variant
 
 ALL = "all"  # in place of a variant's name: every one that has the setting
@@ -79,3 +81,39 @@ def settings_by_variant(
             settings_of(variant, dict(zip(own, values, strict=True))) for values in product(*lists)
         ]
     return made
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, list[ParamValue]]]:
+    """Settings as `--params` gives them: VARIANT.SETTING=value,value,...
+
+    Raises:
+        UserError: not of that form, or a setting given twice.
+
+    >>> parse_settings(["sliding_window.window=256,512", "all.alibi=true"])
+    {'sliding_window': {'window': [256, 512]}, 'all': {'alibi': [True]}}
+    """
+    made: dict[str, dict[str, list[ParamValue]]] = {}
+    for text in texts:
+        target, equals, values = text.partition("=")
+        variant, dot, setting = target.strip().partition(".")
+        if not (equals and dot and variant and setting and values.strip()):
+            raise UserError(
+                f"--params {text!r} is not VARIANT.SETTING=value",
+                hint="For example --params sliding_window.window=256,512 --params all.alibi=true",
+            )
+        if setting in made.setdefault(variant, {}):
+            raise UserError(f"--params: {variant}.{setting} is given twice")
+        words = (word.strip() for word in values.split(","))
+        made[variant][setting] = [value for word in words for value in _parse_values(word)]
+    return made
+
+
+def _parse_values(word: str) -> list[ParamValue]:
+    """One value, or those of a range of sizes as in 1k..4k."""
+    if word.lower() in ("true", "false"):
+        return [word.lower() == "true"]
+    with contextlib.suppress(UserError):
+        return list(parse_lengths(word, minimum=0))
+    with contextlib.suppress(ValueError):
+        return [float(word)]
+    return [word]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from attnbench.calc.attention_cost import paged_workspace
-from attnbench.calc.score_features import PAIRWISE
+from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._support import full, pattern_cost_of, supports_dtype, unchanged
@@ -30,6 +30,7 @@ def _prepare(shape: AttentionShape, params: Params, device: str) -> "PagedState"
         splits=int(params["splits"]),
         seed=int(params["seed"]),
         device=device,
+        features=score_features(params),
     )
 
 
@@ -61,6 +62,10 @@ VARIANT = Variant(
                 forward=_forward,
                 workspace_bytes=_workspace,
             ),
+            "alibi",
+            "soft_cap",
+            "sink_logit",
+            "padding",
         ),
     ),
     modes=frozenset({Mode.DECODE}),
