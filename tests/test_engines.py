@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench import model
+from attnbench.calc.engine_budget import sparse_workspace
 from attnbench.calc.engine_kinds import Widths, kinds, placed
 from attnbench.calc.engine_pages import (
     Group,
@@ -30,10 +31,16 @@ from attnbench.catalog.engine_rows import RowLayers, placed_layers
 from attnbench.catalog.hardware import load_gpu
 from attnbench.catalog.loose_names import gpus_for, profile_for
 from attnbench.catalog.quantization_config import scheme_of
-from attnbench.catalog.stated_formats import Unstated, kv_format, weight_format
+from attnbench.catalog.stated_formats import (
+    Unstated,
+    kv_format,
+    stated_kv,
+    stated_scheme,
+    weight_format,
+)
 from attnbench.engines import llama_cpp, sglang, vllm
 from attnbench.engines._versions import parse_version
-from attnbench.engines.launch import Launch, bytes_per_token, layout, pool
+from attnbench.engines.launch import Launch, budget_of, bytes_per_token, layout, pool
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.model import Full, Sliding
 
@@ -357,6 +364,68 @@ def test_rotary_tables_have_the_rows_of_their_kind(config: dict[str, Any], eleme
         label="config.json", name="made",
     )  # fmt: skip
     assert spec.rotary == (elements,)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "words", "drafts", "gib"),
+    [
+        # vLLM 0.25.1 on GB10: llm-compressor keeps delta nets and the draft module in 16 bits,
+        # Unsloth's has attention in fp8; RedHatAI's INT4 packs delta nets too.
+        ("RedHatAI/Qwen3.6-35B-A3B-NVFP4", "qwen3.5-35b-a3b", "compressed-tensors", 1, 23.45),
+        ("unsloth/Qwen3.8-27B-NVFP4", "qwen3.5-27b", "compressed-tensors", 1, 22.13),
+        ("RedHatAI/Qwen3.8-27B-INT4", "qwen3.5-27b", "compressed-tensors", 1, 18.5),
+    ],
+)
+def test_mixed_checkpoints_by_publisher(
+    name: str, profile: str, words: str, drafts: int, gib: float
+) -> None:
+    spec = model(profile)
+    scheme = stated_scheme(f"bfloat16 / quantization={words}", name, spec)
+    made = weights_on_rank(spec, scheme, Parallel(), drafts=drafts) / GIB
+    assert made == pytest.approx(gib, rel=0.01)
+
+
+def test_a_checkpoint_may_ask_for_an_fp8_cache() -> None:
+    spec = model("qwen3.5-27b")
+    words = "bfloat16 / quantization=compressed-tensors"
+    assert stated_kv("auto", words, "unsloth/Qwen3.8-27B-NVFP4", spec) is Dtype.FP8_E4M3
+    assert stated_kv("auto", words, "RedHatAI/Qwen3.6-27B-NVFP4", spec) is Dtype.BF16
+    assert stated_kv("bfloat16", words, "unsloth/Qwen3.8-27B-NVFP4", spec) is Dtype.BF16
+
+
+def test_a_page_dates_a_release_that_is_not_stated() -> None:
+    issues = "https://github.com/vllm-project/vllm/issues/"
+    # The day's release: 2024-07-24, 2025-03-19, 2025-08-20, 2026-01-27.
+    assert vllm.version_of_page(issues + "6746") == (0, 5, 3)
+    assert vllm.version_of_page(issues + "15060") == (0, 8, 0)
+    assert vllm.version_of_page(issues + "23278") == (0, 10, 0)
+    assert vllm.version_of_page(issues + "33155") == (0, 14, 0)
+    assert vllm.version_of_page(issues + "99999") is None
+    assert vllm.version_of_page("https://github.com/sgl-project/sglang/issues/6746") is None
+
+
+@pytest.mark.parametrize(("length", "gib"), [(20_000, 3.81), (29_000, 2.89)])
+def test_v0_runs_a_whole_prompt_at_its_peak(length: int, gib: float) -> None:
+    # vLLM issue 10517: Llama-3.1-8B on a 3090 of 23.58 GiB, by max_model_len.
+    spec = model("llama-3.1-8b")
+    launch = Launch(
+        layers=placed(spec), version=(0, 6, 4), max_model_len=length,
+        gpu_total=int(23.58 * GIB), utilization=0.9,
+    )  # fmt: skip
+    terms = budget_of(launch, spec, scheme_of(spec))
+    assert terms is not None
+    assert terms.cache.middle / GIB == pytest.approx(gib, abs=0.1)
+
+
+def test_sparse_attention_sets_five_prompts_aside() -> None:
+    assert sparse_workspace(model("deepseek-v3.2"), 163_840) == 5 * 163_840 * 576 * 2
+    assert sparse_workspace(model("deepseek-v3"), 163_840) == 0
+
+
+def test_the_sampler_of_a_release_that_has_the_model() -> None:
+    old, new = vllm.sampler_bytes(None), vllm.sampler_bytes(None, vllm.has_since("qwen3_5"))
+    assert new.high < old.low
+    assert vllm.sampler_bytes((0, 12), (0, 17)) == old
 
 
 def test_a_dense_model_is_not_padded() -> None:

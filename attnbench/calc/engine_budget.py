@@ -12,7 +12,7 @@ import msgspec
 from attnbench.calc.activations import forward_peak
 from attnbench.calc.parallel import Parallel
 from attnbench.calc.stages import held_by, stage_ranges
-from attnbench.spec.model import Layer, ModelSpec, Role
+from attnbench.spec.model import Latent, Layer, ModelSpec, Role
 from attnbench.units import GIB
 
 
@@ -52,7 +52,8 @@ def largest(bands: Iterable[Band]) -> Band:
 
 # A vision encoder is run on its largest picture too, unless pictures are off: 2 to 3 GiB
 # where pictures have no fixed size, little where they have one.
-VISION_PEAK = Band(low=0.0, middle=1.4 * GIB, high=3.0 * GIB)
+VISION_ANY_SIZE = Band(low=0.0, middle=2.0 * GIB, high=3.0 * GIB)
+VISION_FIXED = Band(low=0.0, middle=0.4 * GIB, high=1.4 * GIB)
 # The forward pass of few tokens still needs workspaces: 0.17 to 0.25 GiB measured.
 FORWARD_FLOOR = Band(low=0.15 * GIB, middle=0.2 * GIB, high=0.25 * GIB)
 GRAPHS = Band(low=0.0, middle=0.4 * GIB, high=1.0 * GIB)
@@ -121,7 +122,25 @@ def activation_peak(
     sampled = sampler_bytes.times(sequences * model.vocab_size)
     peak = largest([ran, sampled, FORWARD_FLOOR])
     seen = any(tensor.role is Role.VISION for tensor, _ in model.parameters())
-    return peak + VISION_PEAK if seen else peak
+    if not seen:
+        return peak
+    return peak + (VISION_ANY_SIZE if model.pictures_of_any_size else VISION_FIXED)
+
+
+def sparse_workspace(model: ModelSpec, max_model_len: int | None) -> int:
+    """Bytes that sparse attention over latents sets aside: five longest prompts, in 16 bits.
+
+    5 · max_model_len · (kv_rank + rope_dim) · 2, where the model has an indexer.
+
+    Source: vLLM, `v1/attention/backends/mla/indexer.py` and `flashmla_sparse.py`.
+    """
+    widths = [
+        mixer.kv_rank + mixer.rope_dim
+        for layer in model.layers
+        for mixer in layer.mixers
+        if isinstance(mixer, Latent) and mixer.index_dim
+    ]
+    return 5 * (max_model_len or model.max_position or 0) * max(widths, default=0) * 2
 
 
 def _held(model: ModelSpec, stage: range) -> list[Layer]:

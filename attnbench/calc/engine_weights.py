@@ -73,7 +73,7 @@ def weights_on_rank(
 
     `drafts` multi-token-prediction modules: each a layer like the last, and a projection
     of two hidden states to one. They share embeddings and output with the model, and
-    stand in the model's own dtype, routed experts apart.
+    stand in the model's own dtype, routed experts apart where the scheme packs those.
 
     Raises:
         UserError: heads, layers or experts do not go round.
@@ -82,9 +82,11 @@ def weights_on_rank(
     grown = 1.0 if loader.pad is None else loader.pad.factor(model, parallel.tp)
     size = allocator.taken if loader.device_used else allocator.counted
 
-    def held(of: ModelSpec, on: Parallel, stage: int, rest: Scheme = scheme) -> float:
+    def held(
+        of: ModelSpec, on: Parallel, stage: int, routed: Scheme = scheme, rest: Scheme = scheme
+    ) -> float:
         total = 0.0
-        for bytes_each, times in allocations(of, on, stage, scheme, rest, grown):
+        for bytes_each, times in allocations(of, on, stage, routed, rest, grown):
             total += size(bytes_each) * times
         return total
 
@@ -100,7 +102,8 @@ def weights_on_rank(
     alone = msgspec.structs.replace(model, layers=(layer,), encoder=(), outside=())
     joined = 2 * model.hidden_size * model.hidden_size * scheme.dtype.bits // 8
     single, own = msgspec.structs.replace(parallel, pp=1), plain_scheme(scheme.dtype, scheme.dtype)
-    return round(most + drafts * (held(alone, single, 0, own) + size(joined)))
+    experts = scheme if scheme.drafts else own
+    return round(most + drafts * (held(alone, single, 0, experts, own) + size(joined)))
 
 
 def allocations(
@@ -140,11 +143,12 @@ def _parts(piece: Piece, stored: Scheme) -> Iterator[_Part]:
     """The layers that hold the tensor packed, and those that hold it as it is."""
     shape = piece.tensor.shape
     packed = stored.packed_layers(piece.tensor, piece.indices)
-    if packed and stored.layout is not None:
+    layout = stored.layout_of(piece.tensor)
+    if packed and layout is not None:
         *stack, out, into = shape
         copies = math.prod(stack)
-        data = math.ceil(out * into * stored.layout.bits / 8)
-        rest = stored.layout.bytes_of(out, into) - data
+        data = math.ceil(out * into * layout.bits / 8)
+        rest = layout.bytes_of(out, into) - data
         yield _Part(packed, copies * data, copies * rest)
     if packed < len(piece.indices):
         yield _Part(len(piece.indices) - packed, stored.dtype.bytes_of(math.prod(shape)), 0)

@@ -77,6 +77,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     Tensors that `layout` does not cover, or that `kept` names, stand in `dtype`.
     `name` and `note` are for people. `layout` None: every tensor stands in `dtype`.
+    `mixers` is the layout of attention and recurrent layers where it is another one.
+    `drafts`: experts of multi-token-prediction modules are packed as the model's are.
     """
 
     name: str
@@ -86,6 +88,14 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     only: Patterns | None = None
     head: bool = False
     note: str = ""
+    mixers: Layout | None = None
+    drafts: bool = True
+
+    def layout_of(self, tensor: Tensor) -> Layout | None:
+        """How `tensor` is packed, where it is."""
+        if self.mixers is not None and tensor.role in (Role.ATTENTION, Role.RECURRENT):
+            return self.mixers
+        return self.layout
 
     def covers(self, tensor: Tensor) -> bool:
         """Whether `tensor` is of the kind that the scheme packs, names apart."""
@@ -115,10 +125,11 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         packed = self.packed_layers(tensor, indices)
         plain = len(indices) - packed
         total = plain * tensor.count * self.dtype.bytes_of(math.prod(tensor.shape))
-        if packed and self.layout is not None:
+        layout = self.layout_of(tensor)
+        if packed and layout is not None:
             *stack, out, into = tensor.shape
             copies = packed * tensor.count * math.prod(stack)
-            total += copies * self.layout.bytes_of(out, into)
+            total += copies * layout.bytes_of(out, into)
         return total
 
 

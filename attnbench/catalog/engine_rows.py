@@ -109,6 +109,11 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     @property
+    def flags_stated(self) -> bool:
+        """Whether what the log said of the start is in the row: a log cut short says `null`."""
+        return self.weight_dtype != "null" or self.gpu_memory_utilization is not None
+
+    @property
     def eager(self) -> bool:
         """Whether CUDA graphs were off."""
         return str(self.enforce_eager).lower() == "true"

@@ -22,6 +22,9 @@ from attnbench.spec.model import ModelSpec
 
 Config = Mapping[str, Any]
 _HIGH = frozenset({Dtype.FP64, Dtype.FP32, Dtype.FP16, Dtype.BF16})
+# Checkpoints of these packed the prediction modules too; tools that load a model through
+# transformers never see them, and copy them over in 16 bits.
+_PACKS_DRAFTS = frozenset({"fp8", "modelopt", "nvfp4", "mxfp4", "quark"})
 _KEPT_KEYS = (
     "modules_to_not_convert",
     "ignore",
@@ -86,6 +89,7 @@ def _published(model: ModelSpec, config: Config, method: str) -> Scheme:
         layout=layout,
         kept=kept,
         only=read_patterns(only, where=where) if only else None,
+        drafts=method in _PACKS_DRAFTS,
         head=config.get("lm_head") is True or config.get("quant_lm_head") is True,
         note=f"linear layers packed as quantization_config says ({method}, {label}), "
         f"the rest in {own_dtype(model)}",

@@ -58,8 +58,53 @@ def weight_format(words: str | None, model: str) -> Dtype | str | None:
     return None
 
 
-# What NVFP4 mixtures of experts keep in 16 bits, as their `exclude_modules` say.
-_NVFP4_KEEPS = ("*self_attn*", "*linear_attn*", "*shared_expert*")
+# What ModelOpt's NVFP4 mixtures of experts keep in 16 bits, as their `exclude_modules` say.
+_MODELOPT_KEEPS = ("*self_attn*", "*linear_attn*", "*shared_expert*")
+# What llm-compressor's recipes keep besides output, routers and towers: fused projections
+# of gated delta nets. (vllm-project/llm-compressor, docs/key-models/qwen3.6.)
+_COMPRESSOR_KEEPS = ("*linear_attn*",)
+_GATED_DELTA = ("qwen3_5", "qwen3_5_moe")
+
+
+def publisher(name: str) -> str:
+    """The organisation of a hub id, in lower case; empty where there is none.
+
+    >>> publisher("RedHatAI/Qwen3-8B-NVFP4")
+    'redhatai'
+    """
+    return name.partition("/")[0].strip().lower() if "/" in name else ""
+
+
+def _mixes_fp8(words: str, name: str, model: ModelSpec) -> bool:
+    """Whether an NVFP4 checkpoint has its attention, and its cache, in fp8.
+
+    NVIDIA's and Unsloth's of Qwen3.5 and its successors do.
+
+    Source: nvidia/Qwen3.6-27B-NVFP4 (MLP in NVFP4, attention and cache in FP8); sglang
+    pull request 27906 (nvidia/Qwen3.6-35B-A3B-NVFP4: MIXED_PRECISION, the output packed
+    too); Neroued/ninfer issue 23 (unsloth/Qwen3.8-27B-NVFP4).
+    """
+    by = publisher(name) in ("nvidia", "unsloth") or "modelopt" in words.lower()
+    return by and _family(model) in _GATED_DELTA
+
+
+def _family(model: ModelSpec) -> str:
+    return model.model_type.removesuffix("_text")
+
+
+def _nvfp4(words: str, name: str, model: ModelSpec) -> Scheme:
+    moe = any(layer.experts for layer in model.layers)
+    made = plain_scheme(Dtype.NVFP4, own_dtype(model))
+    modelopt = "compressed-tensors" not in words.lower()
+    if _mixes_fp8(words, name, model):
+        fp8 = LAYOUTS[Dtype.FP8_E4M3]
+        head = moe and modelopt
+        return msgspec.structs.replace(made, mixers=fp8, head=head, drafts=False)
+    qwen = _family(model).startswith(("qwen2", "qwen3_moe", "qwen3_vl"))
+    keeps: tuple[str, ...] = _MODELOPT_KEEPS if modelopt and moe and not qwen else ()
+    keeps = keeps if modelopt else _COMPRESSOR_KEEPS
+    kept = read_patterns(list(keeps), where="NVFP4") if keeps else made.kept
+    return msgspec.structs.replace(made, kept=kept, drafts=modelopt)
 
 
 def stated_scheme(words: str | None, name: str, model: ModelSpec) -> Scheme:
@@ -76,13 +121,24 @@ def stated_scheme(words: str | None, name: str, model: ModelSpec) -> Scheme:
     if wanted == "nf4":
         return nf4_scheme(own)
     dtype = Dtype(wanted)
-    if dtype is Dtype.NVFP4 and any(layer.experts for layer in model.layers):
-        kept = read_patterns(list(_NVFP4_KEEPS), where="NVFP4")
-        return msgspec.structs.replace(plain_scheme(dtype, own), kept=kept)
-    if dtype is Dtype.INT4:  # AWQ and GPTQ store a zero point a group
-        layout = msgspec.structs.replace(LAYOUTS[dtype], zero_bits=4)
-        return msgspec.structs.replace(plain_scheme(dtype, own), layout=layout)
+    if dtype is Dtype.NVFP4:
+        return _nvfp4(words or "", name, model)
+    if dtype is Dtype.INT4:  # AWQ and GPTQ store a zero point a group, llm-compressor none
+        zeros = 0 if "compressed-tensors" in (words or "").lower() else 4
+        layout = msgspec.structs.replace(LAYOUTS[dtype], zero_bits=zeros)
+        return msgspec.structs.replace(plain_scheme(dtype, own), layout=layout, drafts=False)
     return scheme_of(model, dtype)
+
+
+def stated_kv(words: str | None, weights: str | None, name: str, model: ModelSpec | None) -> Dtype:
+    """The dtype of the cache where a log says `words` of it, and `weights` of a checkpoint."""
+    own = Dtype.BF16 if model is None else own_dtype(model)
+    auto = (words or "auto").lower() == "auto"
+    stated = weights or ""
+    fp4 = "fp4" in f"{stated} {name}".lower()
+    if auto and fp4 and model is not None and _mixes_fp8(stated, name, model):
+        return Dtype.FP8_E4M3
+    return kv_format(words, own, f"{stated} {name}")
 
 
 def kv_format(words: str | None, own: Dtype, weights: str = "") -> Dtype:

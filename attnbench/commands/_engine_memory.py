@@ -58,6 +58,7 @@ def _vllm(
     launch = Launch(
         layers=placed(model),
         version=vllm.version_of(version),
+        since=vllm.has_since(model.model_type),
         tp=tp,
         pp=request.parallel.pp,
         dcp=options.dcp,
@@ -76,6 +77,7 @@ def _vllm(
         encoder_len=work.encoder_len or model.encoder_length or work.seq_len,
         gpu_total=gpu.memory_bytes,
         gpu_name=gpu.name,
+        gpu_vendor=gpu.vendor,
         unified_memory=gpu.unified_memory,
         utilization=options.utilization,
         loader=vllm.loader(vllm.version_of(version), gpu, request.scheme, ""),

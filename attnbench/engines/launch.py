@@ -9,6 +9,7 @@ from attnbench.calc.engine_budget import (
     activation_peak,
     budget,
     exactly,
+    sparse_workspace,
 )
 from attnbench.calc.engine_kinds import Placed, Widths, kinds
 from attnbench.calc.engine_pages import Load, Plan, StateMode, blocks_needed, longest, plan
@@ -31,11 +32,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     fp8_ds_mla format, `model_dtype` that of convolution states, `state_dtype` of recurrent
     ones. `drafts` are layers of a multi-token-prediction module or a drafter, which keep a
     cache like the full layers; `drafter` those of a draft model with a layout of its own,
-    whose weights are `drafter_bytes`.
+    whose weights are `drafter_bytes`. `since` is the first release that has the model, for
+    a release that is not known.
     """
 
     layers: tuple[Placed, ...]
     version: Version | None = None
+    since: Version | None = None
     tp: int = 1
     pp: int = 1
     dcp: int = 1
@@ -55,6 +58,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     encoder_len: int = 0
     gpu_total: int | None = None
     gpu_name: str = ""
+    gpu_vendor: str = ""
     unified_memory: bool = False
     utilization: float | None = None
     eager: bool = False
@@ -246,11 +250,15 @@ def budget_of(launch: Launch, model: ModelSpec, scheme: Scheme) -> Budget | None
             model,
             tokens=launch.step_tokens,
             sequences=launch.max_num_seqs or launch.defaults.max_num_seqs,
-            sampler_bytes=rules.sampler_bytes,
+            sampler_bytes=vllm.sampler_bytes(launch.version, launch.since),
             parallel=parallel,
-        ),
+        )
+        + exactly(sparse_workspace(model, launch.max_model_len)),
         non_torch=vllm.non_torch(
-            launch.version, launch.tp * launch.pp, unified=launch.unified_memory
+            launch.version,
+            launch.tp * launch.pp,
+            unified=launch.unified_memory,
+            vendor=launch.gpu_vendor,
         ),
         graphs=graphs,
         gpus=launch.tp * launch.pp,

@@ -13,8 +13,9 @@ from attnbench.catalog.engine_rows import LogRow, placed_layers
 from attnbench.catalog.engine_rows import state_dtype as row_state_dtype
 from attnbench.catalog.loose_names import gpus_for, profile_for
 from attnbench.catalog.quantization_config import own_dtype
-from attnbench.catalog.stated_formats import Unstated, kv_format, stated_scheme
+from attnbench.catalog.stated_formats import Unstated, stated_kv, stated_scheme
 from attnbench.engines import sglang, vllm
+from attnbench.engines._versions import Version
 from attnbench.engines.launch import (
     Launch,
     Pool,
@@ -80,7 +81,7 @@ def rebuild(row: LogRow) -> Rebuilt:
         try:
             weights = weights_of(launch, model, scheme)
             found["weights_gib"] = round(weights / GIB, 4)
-            terms = budget_of(launch, model, scheme) if row.engine == "vllm" else None
+            terms = _budget(row, launch, model, scheme, why)
         except UserError as error:
             why.append(str(error))
     if terms is not None:
@@ -98,6 +99,21 @@ def rebuild(row: LogRow) -> Rebuilt:
         high=high,
         why=tuple(why),
     )
+
+
+def _budget(
+    row: LogRow, launch: Launch, model: ModelSpec, scheme: Scheme, why: list[str]
+) -> Budget | None:
+    """The budget's terms; None, and why, where the row does not say what it is a share of."""
+    if row.engine != vllm.NAME:
+        return None
+    if not row.flags_stated:
+        why.append("the engine's flags are not in the row: its share of memory is not known")
+        return None
+    if row.utilization is None and launch.version is None:
+        why.append("neither a share of memory nor a release whose default it is")
+        return None
+    return budget_of(launch, model, scheme)
 
 
 def _gib(band: Band) -> tuple[float, float]:
@@ -156,14 +172,16 @@ def _launch(
     states = layout[1] or (state_dtype(model) if model is not None else own)
     words = f"{row.weight_dtype or ''} {row.model}"
     gpu = gpus[0] if gpus else None
-    version = vllm.version_of(None if row.engine_version is None else str(row.engine_version))
+    version = _version(row)
     launch = Launch(
         layers=layout[0],
         version=version,
+        since=vllm.has_since(model.model_type) if model is not None else None,
+        gpu_vendor="" if gpu is None else gpu.vendor,
         tp=row.tp,
         pp=row.pp,
         dcp=row.dcp,
-        kv=kv_format(row.kv_dtype, own, words),
+        kv=stated_kv(row.kv_dtype, row.weight_dtype, row.model, model),
         model_dtype=own,
         state_dtype=states,
         max_model_len=row.max_model_len or row.reported.concurrency_for_tokens,
@@ -179,6 +197,13 @@ def _launch(
     )
     total = _total(row, launch, model, scheme, gpus)
     return msgspec.structs.replace(launch, gpu_total=total)
+
+
+def _version(row: LogRow) -> Version | None:
+    """The release that the row states; else the newest when its page was opened."""
+    if row.engine_version is not None:
+        return vllm.version_of(str(row.engine_version))
+    return vllm.version_of_page(row.source_url)
 
 
 def _total(

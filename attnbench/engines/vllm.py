@@ -8,7 +8,6 @@ and 0.33.0: `v1/core/kv_cache_utils.py` (groups, the printed line), `v1/kv_cache
 """
 
 import enum
-import re
 
 import msgspec
 
@@ -16,9 +15,12 @@ from attnbench.calc.engine_budget import Band
 from attnbench.calc.engine_pages import StateMode
 from attnbench.calc.engine_weights import Loader, Pad
 from attnbench.calc.quantization import Scheme
-from attnbench.engines._versions import Version, parse_version, pick
+from attnbench.engines._versions import Version, pick
+from attnbench.engines.vllm_releases import has_since, version_of, version_of_page
 from attnbench.spec.hardware import HardwareSpec
 from attnbench.units import GIB
+
+__all__ = ["has_since", "version_of", "version_of_page"]  # read through this module
 
 NAME = "vllm"
 BLOCK = 16
@@ -45,8 +47,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     `pad_below`: kinds of layer whose counts differ by less share a group size (1: never).
     `groups`: windows are kept apart from full attention. `graphs_in_budget`: the cache
-    gives way to an estimate of CUDA graphs. `sampler_bytes` a sequence and vocabulary
-    entry, at the peak of the profiling run. `state_mode` of a hybrid by default.
+    gives way to an estimate of CUDA graphs. `state_mode` of a hybrid by default.
     `in_flight`: windows count every batch in flight. `merged_line`: size and concurrency
     are printed in one line. `blocks_line`: "# GPU blocks" is printed in place of tokens.
     """
@@ -60,7 +61,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     graphs_in_budget: bool
     in_flight: bool
     state_mode: StateMode
-    sampler_bytes: Band
     non_torch: Band
     v0: bool
 
@@ -90,7 +90,8 @@ _SAMPLER_BYTES = (
     ((0, 21), Band(low=6, middle=10, high=16)),
 )
 
-# A plan must not run out: where the release is not known, the largest peak is taken.
+# A plan must not run out: where the release is not known, the largest peak is taken of
+# those that have the model.
 _SORTING: Version = (0, 10)
 
 # Outside torch on one GPU: contexts and libraries. Old profilers counted more under it.
@@ -98,6 +99,9 @@ _NON_TORCH = (
     ((0,), Band(low=0.02 * GIB, middle=0.3 * GIB, high=0.6 * GIB)),
     ((0, 8), Band(low=0.02 * GIB, middle=0.08 * GIB, high=0.15 * GIB)),
 )
+# HIP maps a kernel's code when it is first run: 0.6 to 3.7 GiB in start-up logs of one
+# machine, by release and attention kernel, on one GPU and on two.
+_NON_TORCH_AMD = Band(low=0.5 * GIB, middle=1.2 * GIB, high=3.7 * GIB)
 _NON_TORCH_SEVERAL = (
     (8, Band(low=0.6 * GIB, middle=2.0 * GIB, high=3.6 * GIB)),
     (2, Band(low=0.3 * GIB, middle=0.5 * GIB, high=0.6 * GIB)),
@@ -105,36 +109,6 @@ _NON_TORCH_SEVERAL = (
 
 # Python, CUDA's libraries and what loading leaves in the host's memory, where that is shared.
 _HOST = Band(low=1.0 * GIB, middle=2.0 * GIB, high=3.0 * GIB)
-
-# First day of a release, for builds that give only a date.
-_RELEASED = (
-    ("2024-01", (0, 2, 7)), ("2024-07", (0, 5, 3)), ("2024-09", (0, 6, 0)),
-    ("2025-01-27", (0, 7, 0)), ("2025-04", (0, 8, 3)), ("2025-05-15", (0, 9, 0)),
-    ("2025-07-24", (0, 10, 0)), ("2025-10-02", (0, 11, 0)), ("2025-12-03", (0, 12, 0)),
-    ("2025-12-18", (0, 13, 0)), ("2026-01-20", (0, 14, 0)), ("2026-01-29", (0, 15, 0)),
-)  # fmt: skip
-_DATE = re.compile(r"\b(20\d\d-\d\d(?:-\d\d)?)\b")
-_ZERO = re.compile(r"\bV0\b")
-_LAST_ZERO: Version = (0, 7)
-
-
-def version_of(text: str | None) -> Version | None:
-    """The release that `text` names, by its number, its engine (V0) or its date.
-
-    >>> version_of("2025-11 build")
-    (0, 11, 0)
-    """
-    named = parse_version(text)
-    if named is not None or not text:
-        return named
-    if _ZERO.search(text):
-        return _LAST_ZERO
-    date = _DATE.search(text)
-    found = None
-    for since, version in _RELEASED:
-        if date is not None and since <= date[1]:
-            found = version
-    return found
 
 
 def policy(version: Version | None) -> Policy:
@@ -149,7 +123,6 @@ def policy(version: Version | None) -> Policy:
         graphs_in_budget=pick(_GRAPHS_IN_BUDGET, version),
         in_flight=pick(_IN_FLIGHT, version),
         state_mode=pick(_STATE_MODE, version),
-        sampler_bytes=pick(_SAMPLER_BYTES, _SORTING if version is None else version),
         non_torch=pick(_NON_TORCH, version),
         v0=pick(_V0, version),
     )
@@ -217,11 +190,18 @@ def _mxfp4_pad(gpu: HardwareSpec | None, words: str) -> Pad:
     return Pad(hidden=256)
 
 
-def non_torch(version: Version | None, gpus: int, *, unified: bool) -> Band:
+def sampler_bytes(version: Version | None, since: Version | None = None) -> Band:
+    """Bytes a sequence and vocabulary entry at the peak of the sampler's profiling run."""
+    return pick(_SAMPLER_BYTES, max(since or _SORTING, _SORTING) if version is None else version)
+
+
+def non_torch(version: Version | None, gpus: int, *, unified: bool, vendor: str = "") -> Band:
     """Bytes outside torch on a GPU: several have buffers of collectives besides.
 
     Where memory is the CPU's too, the server's own processes take of it while they load.
     """
+    if vendor == "amd":
+        return _NON_TORCH_AMD
     alone = policy(version).non_torch
     band = next((band for least, band in _NON_TORCH_SEVERAL if gpus >= least), alone)
     return band + _HOST if unified else band

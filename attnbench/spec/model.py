@@ -219,7 +219,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     longest context the configuration states. `encoder_length` and `decoder_length`
     are fixed lengths (Whisper: 1,500 and 448). `quantization` is the configuration's
     `quantization_config` as published. `rotary` are the numbers in each table of cosines
-    and sines that an engine makes. `stored_bytes` are the weights' bytes in the file the
+    and sines that an engine makes. `pictures_of_any_size`: a vision tower takes as many
+    patches as a picture has. `stored_bytes` are the weights' bytes in the file the
     spec was read from, where it was a checkpoint; `stored_parts` those of a GGUF file by
     the first part of the tensors' names (`blk.0`, `token_embd`, `output`).
     """
@@ -241,6 +242,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     decoder_length: int | None = None
     quantization: Mapping[str, Any] | None = None
     rotary: tuple[int, ...] = ()
+    pictures_of_any_size: bool = False
     stored_bytes: int | None = None
     stored_parts: Mapping[str, int] | None = None
     warnings: tuple[str, ...] = ()

@@ -144,6 +144,14 @@ _KINDS = {
     "smolvlm": Kind(text="llama", vision="smolvlm_vision", projector=_idefics),
 }
 
+# These cut a picture into as many patches as it has; the others scale it to one size.
+_ANY_SIZE = frozenset(
+    {
+        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe",
+        "kimi_k25", "glm4v", "glm46v", "glm4v_moe",
+    }
+)  # fmt: skip
+
 
 def build(c: Fields) -> ModelSpec:
     """The language model's spec with the tower and projector among its outside tensors."""
@@ -161,6 +169,7 @@ def build(c: Fields) -> ModelSpec:
         model_type=name,
         architecture=next(iter(c.texts("architectures") or ()), None),
         outside=spec.outside + made,
+        pictures_of_any_size=name in _ANY_SIZE,
         weight_dtype=spec.weight_dtype or weight_dtype(c),
         quantization=spec.quantization or quantization(c),
         warnings=spec.warnings + notes,
