@@ -2,7 +2,7 @@
 
 from attnbench.calc.pattern_answer import PatternAnswer, answer
 from attnbench.calc.patterns import ReachPattern
-from attnbench.commands._settings import settings_of
+from attnbench.commands._settings import variant_settings
 from attnbench.errors import UserError
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants import load_variant, variant_names
@@ -21,7 +21,7 @@ def patterns_of(name: str | None, params: str | None, window: int | None) -> dic
             raise UserError("--params: of which pattern?", hint="Name one: attnbench patterns NAME")
         found = [load_variant(name) for name in variant_names()]
         sparse = [v for v in found if v.pattern is not None and not v.exact]
-        return {v.name: settings_of(v, None, window) for v in sparse}
+        return {v.name: variant_settings(v, None, window) for v in sparse}
     variant = load_variant(name)
     if variant.pattern is None:
         raise UserError(
@@ -30,7 +30,7 @@ def patterns_of(name: str | None, params: str | None, window: int | None) -> dic
         )
     if window is not None and "window" not in variant.defaults:
         raise UserError(f"--window: {name} has none", hint=f"Its settings: {_keys(variant)}.")
-    return {name: settings_of(variant, params, window)}
+    return {name: variant_settings(variant, params, window)}
 
 
 def answer_of(

@@ -1,0 +1,1 @@
+"""How wrong an approximation is: errors, attention mass, needles, real queries and keys."""
