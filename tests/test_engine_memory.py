@@ -259,8 +259,7 @@ def test_a_draft_model_has_layers_and_weights_of_its_own(attnbench: Call) -> Non
         # 80 layers of 2 heads of 128 a rank, and 16 of 2 heads of 64.
         share = drafted["kv_tokens"] / drafted["kv_cache_bytes"]["middle"]
         share /= alone["kv_tokens"] / alone["kv_cache_bytes"]["middle"]
-        # vLLM pads the narrow layers' pages to the wide ones'
-        draft = 16 * 2 * 64 / (80 * 2 * 128) if engine.startswith("sglang") else 16 / 80
+        draft = 16 * 2 * 64 / (80 * 2 * 128)
         assert share == pytest.approx(1 / (1 + draft), rel=0.002)
 
 
