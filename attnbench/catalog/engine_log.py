@@ -22,6 +22,13 @@ _MOST_SERVERS = 64
 _MOST_VALUES = 256
 _MOST_LINES = 4096  # of one phrase: 64 servers of 64 ranks
 _PID = re.compile(r"\bpid=(\d{1,9})")
+# What compose and kubectl put before a line: the service's name, or the pod's.
+_SERVICE = re.compile(r"^([\w.-]{1,80})\s{1,40}\| |^\[(pod/[\w./-]{1,160})\] ")
+_BEGINNING = frozenset(
+    {"engine_line", "server_line", "model", "version", "dtype", "quantization", "kv_dtype", "tp",
+     "pp", "dcp", "utilization", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
+     "speculative", "enforce_eager", "prefix_caching"}
+)  # fmt: skip
 _BOMS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -85,8 +92,10 @@ def _read(file: BinaryIO) -> ReadLog:
     binary = False
     for number, line in _lines(file, log):
         binary = binary or "\0" in line
-        for facts in facts_of(ANSI.sub("", line)):
-            _keep(log, owners, facts, number, line)
+        plain = ANSI.sub("", line)
+        for facts in facts_of(plain):
+            _keep(log, owners, facts, number, plain)
+    _unmarked(log)
     if binary:
         log.notes.append("the log holds bytes that are no text; lines around them were read")
     if len(log.servers) >= _MOST_SERVERS:
@@ -96,8 +105,7 @@ def _read(file: BinaryIO) -> ReadLog:
 
 def _keep(log: ReadLog, owners: dict[str, Server], facts: Facts, number: int, line: str) -> None:
     """Add `facts` to the server that the line is of: its process's, else the newest."""
-    found = _PID.search(line)
-    pid = found[1] if found else ""
+    pid = _owner(line)
     same = [known for known in log.servers if known.engine == facts.engine]
     server = owners.get(pid) if pid else None
     if server is None or server not in same or _repeats(server, facts):
@@ -116,6 +124,27 @@ def _keep(log: ReadLog, owners: dict[str, Server], facts: Facts, number: int, li
         values = server.facts.setdefault(key, [])
         if len(values) < _MOST_VALUES:
             values.append(value)
+
+
+def _owner(line: str) -> str:
+    """What marks the server that a line is of: its service, else its process; or nothing."""
+    service = _SERVICE.search(line)
+    if service is not None:
+        return f"service {service[1] or service[2]}"
+    found = _PID.search(line)
+    return found[1] if found else ""
+
+
+def _unmarked(log: ReadLog) -> None:
+    """Say where servers began one after the other and their figures may be mixed."""
+    for engine in {server.engine for server in log.servers}:
+        same = [server for server in log.servers if server.engine == engine]
+        bare = [server for server in same if not server.facts.keys() - _BEGINNING]
+        if bare and any(len(set(server.numbers("kv_tokens"))) > 1 for server in same):
+            log.notes.append(
+                f"{engine}: {len(bare)} of {len(same)} servers print no figures and another prints "
+                "several: their lines carry no mark of the server, so figures may be mixed"
+            )
 
 
 def _repeats(server: Server, facts: Facts) -> bool:

@@ -12,9 +12,10 @@ PHRASES = (
     b"KV cache size", b"KV cache memory", b"KV Cache is ", b"KV buffer", b"GPU blocks",
     b"cuda blocks", b"Maximum concurrency", b"oading took", b"weights take", b"LLM engine (v",
     b"server version", b"non-default args", b"block size to", b"padding layers",
-    b"to serve at least", b"o serve at least", b"max_total_num_tokens", b"Load weight end",
+    b"to serve at least", b"o serve at least", b"max_total_num_tokens", b"Load weight ",
     b"apturing finished", b"server_args", b"llama_", b"print_info", b"load_tensors",
     b"memory utilization is", b"can use total_gpu", b"max_num_batched_tokens=", b"build: ",
+    b"build = ", b"print_meta", b"#tokens: ", b"layer_tokens=", b"Mamba Cache is ",
 )  # fmt: skip
 
 
@@ -45,6 +46,13 @@ def _numbers(*keys: str) -> Reader:
             for key, value in zip(keys, found.groups(), strict=True)
             if value is not None
         }
+
+    return read
+
+
+def _word(key: str) -> Reader:
+    def read(found: re.Match[str]) -> dict[str, str | float]:
+        return {key: found[1]}
 
     return read
 
@@ -109,7 +117,12 @@ _CONFIG: tuple[tuple[str, re.Pattern[str], bool], ...] = tuple(
         ("quantization", "quantization", r"[\w.-]{1,60}", False),
         ("kv_dtype", "kv_cache_dtype", r"[\w.]{1,40}", False),
         ("enforce_eager", "enforce_eager", r"\w{1,8}", False),
-        ("utilization", "gpu_memory_utilization", r"\d(?:\.\d{1,20})?", True),
+        (
+            "utilization",
+            "(?:gpu_memory_utilization|mem_fraction_static)",
+            r"\d(?:\.\d{1,20})?",
+            True,
+        ),
         ("max_num_seqs", "max_num_seqs", r"\d{1,9}", True),
         ("max_num_batched_tokens", "max_num_batched_tokens", r"\d{1,9}", True),
         ("speculative", "num_speculative_tokens", r"\d{1,4}", True),
@@ -124,10 +137,26 @@ _SGLANG: tuple[tuple[re.Pattern[str], Reader], ...] = (
         _numbers("kv_tokens", "k_gib", "v_gib"),
     ),
     (re.compile(rf"#tokens: {_N}, KV size: {_N} GB"), _numbers("kv_tokens", "kv_cache_gib")),
+    (
+        re.compile(r"full_layer_tokens=(\d{1,15}), swa_layer_tokens=(\d{1,15})"),
+        _numbers("full_tokens", "window_tokens"),
+    ),
+    (
+        re.compile(
+            rf"max_mamba_cache_size: (\d{{1,9}}), conv_state size: {_N} ?GB, "
+            rf"ssm_state size: {_N} ?GB"
+        ),
+        _numbers("states", "conv_gib", "recurrent_gib"),
+    ),
     (re.compile(r"max_total_num_tokens=(\d{1,15})"), _numbers("max_total_tokens")),
+    (re.compile(r"max_running_requests=(\d{1,9})"), _numbers("max_num_seqs")),
+    (re.compile(r"chunked_prefill_size=(\d{1,9})"), _numbers("max_num_batched_tokens")),
     (re.compile(r"context_len=(\d{1,15})"), _numbers("max_model_len")),
+    (re.compile(rf"Load weight begin.{{0,60}}avail mem={_N}"), _numbers("free_before_gib")),
     (re.compile(rf"Load weight end.{{0,300}}mem usage={_GIB}"), _sized("weights_gib")),
+    (re.compile(rf"Load weight end.{{0,300}}avail mem={_N}"), _numbers("free_after_gib")),
 )
+_SGLANG_CACHE = re.compile(r"KV Cache.{0,40}dtype: (?:torch\.)?(\w{1,30}), #tokens")
 
 _LLAMA: tuple[tuple[re.Pattern[str], Reader], ...] = (
     (
@@ -137,11 +166,25 @@ _LLAMA: tuple[tuple[re.Pattern[str], Reader], ...] = (
         ),
         _numbers("cache_mib", "cells", "cache_layers", "streams", "k_mib", "v_mib"),
     ),
-    (re.compile(rf"KV buffer size =\s*{_N} MiB"), _numbers("kv_buffer_mib")),
     (
-        re.compile(rf"load_tensors:.{{0,60}}model buffer size =\s*{_N} MiB"),
+        re.compile(rf"KV self size\s*=\s*{_N} MiB, K \(\w+\):\s*{_N} MiB, V \(\w+\):\s*{_N} MiB"),
+        _numbers("self_mib", "self_k_mib", "self_v_mib"),
+    ),
+    (
+        re.compile(
+            rf"size =\s*{_N} MiB \(\s*(\d{{1,15}}) cells,.{{0,60}}R \(f32\):\s*{_N} MiB, "
+            rf"S \(f32\):\s*{_N} MiB"
+        ),
+        _numbers("state_mib", "state_cells", "conv_mib", "recurrent_mib"),
+    ),
+    (re.compile(rf"[KR][VS] buffer size =\s*{_N} MiB"), _numbers("buffer_mib")),
+    (
+        re.compile(rf"load_tensors:.{{0,60}}(?:model )?buffer size =\s*{_N} MiB"),
         _numbers("model_mib"),
     ),
+    (re.compile(rf"compute buffer size =\s*{_N} MiB"), _numbers("compute_mib")),
+    (re.compile(r"kv_unified\s*=\s*(\w{1,8})"), _word("unified")),
+    (re.compile(r"\bn_swa\s*=\s*(\d{1,15})"), _numbers("n_swa")),
     (re.compile(r"\bn_ctx\s*=\s*(\d{1,15})"), _numbers("n_ctx")),
     (re.compile(r"\bn_ubatch\s*=\s*(\d{1,15})"), _numbers("n_ubatch")),
     (re.compile(r"\bn_seq_max\s*=\s*(\d{1,15})"), _numbers("n_seq_max")),
@@ -151,9 +194,15 @@ _LLAMA: tuple[tuple[re.Pattern[str], Reader], ...] = (
 )
 _LLAMA_TYPES = re.compile(r"K \((\w{1,10})\).{0,40}V \((\w{1,10})\)")
 _LLAMA_NAME = re.compile(r"general\.name\s*(?:str\s*)?=\s*(.{1,200})")
-_LLAMA_BUILD = re.compile(r"\bbuild: (\d{1,7})")
-_LLAMA_WORDS = ("llama_", "print_info", "load_tensors", "build: ")
-_SGLANG_WORDS = ("ServerArgs(", "Load weight end", "KV Cache is allocated", "max_total_num_tokens")
+_LLAMA_BUILD = re.compile(r"\bbuild(?:: | = |_info: b)(\d{1,7})\b")
+_LLAMA_WORDS = (
+    "llama_", "print_info", "print_meta", "load_tensors", "build: ", "build = ", "build_info:",
+    "compute buffer size",
+)  # fmt: skip
+_SGLANG_WORDS = (
+    "ServerArgs(", "Load weight ", "#tokens: ", "max_total_num_tokens", "layer_tokens=",
+    "Mamba Cache is ",
+)  # fmt: skip
 
 
 def facts_of(line: str) -> Iterator[Facts]:
@@ -208,6 +257,9 @@ def _sglang(line: str) -> Iterator[Facts]:
     starts = "server_args" in line or "ServerArgs(" in line
     if starts:
         values = {**values, **_config(line), "engine_line": 1.0}
+    cache = _SGLANG_CACHE.search(line)
+    if cache is not None:
+        values["cache_dtype"] = cache[1]
     if values:
         once = frozenset({"engine_line"})
         yield Facts(engine="sglang", values=values, starts=starts, once=once)

@@ -6,11 +6,13 @@ import msgspec
 
 from attnbench.calc.engine_pages import StateMode, blocks_needed
 from attnbench.catalog.engine_log import Server
-from attnbench.catalog.engine_rows import LogRow, Reported
-from attnbench.engines import vllm
+from attnbench.catalog.engine_rows import LogRow
+from attnbench.engines import sglang, vllm
 from attnbench.engines.explain_llama import explain_llama
+from attnbench.engines.explain_sglang import sglang_figures, sglang_warnings
 from attnbench.engines.explained import Explained, Figure
 from attnbench.engines.launch import Launch, pool
+from attnbench.engines.log_row import count, row_of
 from attnbench.engines.rebuild import Rebuilt, rebuild
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
@@ -26,7 +28,7 @@ def explain(server: Server) -> Explained:
     """Every figure of `server` rebuilt from what the log says it was given."""
     if server.engine == "llama.cpp":
         return explain_llama(server)
-    row = _row(server)
+    row = row_of(server)
     missing: list[str] = [] if row.model else ["the log names no model"]
     rebuilt = None
     try:
@@ -34,7 +36,11 @@ def explain(server: Server) -> Explained:
         missing += [why for why in rebuilt.why if row.model]
     except UserError as error:
         missing.append(str(error))
-    figures = (*_figures(row, rebuilt), *_refusal(server, rebuilt))
+    if server.engine == sglang.NAME:
+        missing = [why for why in missing if "GPU" not in why]  # free memory is printed
+        figures = (*sglang_figures(server, row, rebuilt),)
+    else:
+        figures = (*_figures(row, rebuilt), *_refusal(server, rebuilt))
     return Explained(
         engine=server.engine,
         version=server.text("version"),
@@ -44,56 +50,6 @@ def explain(server: Server) -> Explained:
         figures=figures,
         warnings=tuple(_warnings(server, row, rebuilt)),
         missing=tuple(dict.fromkeys(missing)),
-    )
-
-
-def _count(server: Server, key: str) -> int | None:
-    value = server.number(key)
-    return None if value is None else int(value)
-
-
-def _ranks(server: Server, key: str) -> int:
-    return min(max(_count(server, key) or 1, 1), 1 << 16)
-
-
-def _row(server: Server) -> LogRow:
-    dtype, packed = server.text("dtype") or "auto", server.text("quantization")
-    length = _count(server, "concurrency_for_tokens") or _count(server, "max_model_len")
-    kv = server.numbers("kv_cache_gib")
-    both = server.number("k_gib"), server.number("v_gib")
-    if both[0] is not None and both[1] is not None:
-        kv = [both[0] + both[1]]
-    speculative = _count(server, "speculative")
-    return LogRow(
-        id="log",
-        model=server.text("model") or "",
-        engine=server.engine,
-        engine_version=server.text("version"),
-        gpu_total_gib=server.number("gpu_total_gib"),
-        tp=_ranks(server, "tp"),
-        pp=_ranks(server, "pp"),
-        dcp=_ranks(server, "dcp"),
-        weight_dtype=dtype + (f" / quantization={packed}" if packed else ""),
-        kv_dtype=server.text("kv_dtype"),
-        gpu_memory_utilization=server.number("utilization"),
-        max_model_len=length,
-        max_num_batched_tokens=_count(server, "max_num_batched_tokens"),
-        max_num_seqs=_count(server, "max_num_seqs"),
-        num_speculative_tokens=speculative,
-        enforce_eager=server.text("enforce_eager"),
-        reported=Reported(
-            weights_gib=server.number("weights_gib"),
-            kv_cache_gib=min(kv) if kv else None,
-            kv_cache_gib_all_ranks=tuple(kv) if len(kv) > 1 else (),
-            gpu_blocks=_count(server, "gpu_blocks"),
-            block_size=_count(server, "block_size"),
-            kv_tokens=_count(server, "kv_tokens") or _count(server, "max_total_tokens"),
-            max_concurrency=server.number("max_concurrency"),
-            concurrency_for_tokens=length,
-            activation_peak_gib=server.number("activation_peak_gib"),
-            non_torch_gib=server.number("non_torch_gib"),
-            cudagraph_gib=server.number("cudagraph_gib"),
-        ),
     )
 
 
@@ -219,15 +175,17 @@ def _warnings(server: Server, row: LogRow, rebuilt: Rebuilt | None) -> Iterator[
         known = f"vLLM {server.text('version')}" if version else "this version (unknown, as newest)"
         meaning = vllm.MEANING[vllm.policy(version).tokens_line]
         yield f'"GPU KV cache size" of {known} is {meaning}.'
-    if server.text("unit") == "GB" or row.engine == "sglang":
+    if server.text("unit") == "GB" or row.engine == sglang.NAME:
         yield 'Sizes printed as "GB" are GiB (2^30 bytes).'
+    if row.engine == sglang.NAME:
+        yield from sglang_warnings(server)
     quantised = "quantization=" in (row.weight_dtype or "") or "fp8" in row.model.lower()
     if quantised and (row.kv_dtype or "auto") == "auto":
         yield "Quantised weights do not make the cache fp8: kv_cache_dtype auto is the model's own."
     ranks = row.reported.kv_cache_gib_all_ranks
     if ranks and max(ranks) != min(ranks):
         yield (f"Ranks have {min(ranks):g} to {max(ranks):g} GiB for the cache: the least decides.")
-    padding = _count(server, "padding_layers")
+    padding = count(server, "padding_layers")
     if rebuilt is None or rebuilt.pool is None:
         if padding:
             yield f"{padding} padding layers are allocated and hold nothing."
