@@ -20,7 +20,7 @@ LAYERS = [
     {"calc", "catalog", "engines"},
     {"kernels", "profiles"},
     {"variants"},
-    {"measure", "validation", "gate", "aot"},
+    {"measure", "validation", "verification", "gate", "aot"},
     {"quality"},
     {"report"},
     {"commands", "api"},
@@ -100,6 +100,7 @@ def test_the_probe_can_fail() -> None:
         ["patterns"],
         ["quality", "--run", "results/xeon-2-cores/default"],
         ["sweep", "--help"],
+        ["verify", "--help"],
     ],
     ids=" ".join,
 )

@@ -1,6 +1,7 @@
 """What `check` makes of its options."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from attnbench.errors import UserError, unknown_name
@@ -9,6 +10,8 @@ from attnbench.gate.baseline import MAX_RUNS, bless
 from attnbench.gate.check import METRICS
 from attnbench.gate.noise import MIN_RUNS
 from attnbench.gate.runs import Run
+from attnbench.measure.journal import read_run
+from attnbench.measure.user_kernels import parse_named, require_same_files
 from attnbench.report.document import Document
 
 
@@ -48,6 +51,24 @@ def require_alone(option: str, **others: object) -> None:
         if value:
             flag = "RUN" if name == "run" else f"--{name.replace('_', '-')}"
             raise UserError(f"{option} and {flag} do not go together")
+
+
+def require_timed(texts: Sequence[str], run: Path, *, update: bool) -> list[str]:
+    """The names in `--variant FILE.py:NAME ...`, each timed in `run` as its file is now.
+
+    No file is run.
+
+    Raises:
+        UserError: a file that is not there, no run folder, or `--update` beside it.
+        NotComparableError: the run has no such variant, or its file is another by now.
+    """
+    named = [parse_named(text) for text in texts]
+    if named and update:
+        raise UserError("--variant and --update: a run is blessed whole")
+    recorded = read_run(run).get("configuration", {}).get("user_variants", []) if named else []
+    for one in named:
+        require_same_files(one, recorded, str(run))
+    return [one.name for one in named]
 
 
 def bless_run(run: Run, path: Path) -> Document:

@@ -8,12 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from attnbench.commands import _ab
-from attnbench.commands._gate import bless_run, parse_factor, parse_metrics, require_alone
-from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.commands._gate import (
+    bless_run,
+    parse_factor,
+    parse_metrics,
+    require_alone,
+    require_timed,
+)
+from attnbench.commands._options import (
+    FormatOption,
+    JsonOption,
+    OutputOption,
+    VariantOption,
+    write,
+)
 from attnbench.errors import UserError
 from attnbench.files import write_atomically
 from attnbench.gate.baseline import Baseline, read_baseline
 from attnbench.gate.check import check as judge
+from attnbench.gate.check import of_variants
 from attnbench.gate.runs import read_run
 from attnbench.gate.verdict import Limits, Missing
 from attnbench.report import github, junit
@@ -54,10 +67,7 @@ def check(
     config: _ab.ConfigOption = None,
     variants: _ab.VariantsOption = None,
     seq_lens: _ab.SeqLensOption = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE.py:NAME", help="A kernel of your own, of the repository."),
-    ] = None,
+    variant: VariantOption = None,
     device: _ab.DeviceOption = "auto",
     pairs: _ab.PairsOption = 10,
     run_dir: _ab.RunDirOption = None,
@@ -75,6 +85,8 @@ def check(
     """Judge RUN by a baseline, or this code by a revision: exit 1 where a point got worse.
 
     With --ab no RUN is given: both revisions are timed, pair after pair of fresh processes.
+    With --variant FILE.py:NAME that kernel of your own alone is judged; RUN must have been
+    timed with the file as it is now (exit 4).
     """
     limits = Limits(
         metrics=parse_metrics(metric),
@@ -97,12 +109,15 @@ def check(
     else:
         if run is None or baseline is None:
             raise UserError("check takes RUN and --baseline, or --ab GITREF")
+        own = require_timed(variant or [], run, update=update)
         current = read_run(run)
         if update:
             write(bless_run(current, baseline), fmt, json, output)
             return
         before = read_baseline(baseline, current, any_device=limits.relative_to is not None)
         outcome = judge(current, before, limits)
+        if own:
+            outcome = of_variants(outcome, own, before.label)
     shown = [check_document(outcome, current, before, limits, everything=e) for e in (False, True)]
     if junit_file is not None:
         write_atomically(junit_file, junit.render(outcome.verdicts))

@@ -1,6 +1,5 @@
 """`attnbench sweep`: times every variant at every point, writes a run folder."""
 
-import enum
 import re
 import sys
 from datetime import datetime
@@ -11,7 +10,16 @@ import typer
 
 from attnbench.catalog import load_model
 from attnbench.catalog.yaml_file import read_yaml
-from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
+from attnbench.commands._options import (
+    DeviceOption,
+    DeviceType,
+    FormatOption,
+    JsonOption,
+    OutputOption,
+    VariantOption,
+    split_names,
+    write,
+)
 from attnbench.errors import MachineError, NothingToDoError
 from attnbench.files import write_atomically
 from attnbench.measure.journal import SUMMARY
@@ -19,6 +27,7 @@ from attnbench.measure.plan import Preset, load_preset, make_groups, override
 from attnbench.measure.progress import Lines
 from attnbench.measure.rows import slopes
 from attnbench.measure.sweep import find_device, make_plan, run_sweep
+from attnbench.measure.user_kernels import read_user_variants
 from attnbench.report.emit import Format, render
 from attnbench.report.plan_document import plan_document
 from attnbench.report.sweep_document import sweep_document
@@ -30,14 +39,6 @@ from attnbench.variants._settings import parse_settings
 app = typer.Typer(add_completion=False)
 
 
-class DeviceType(enum.StrEnum):
-    """What `--device` takes."""
-
-    AUTO = "auto"
-    CUDA = "cuda"
-    CPU = "cpu"
-
-
 _FAILED = {Status.ERROR, Status.OOM, Status.TIMEOUT}
 
 
@@ -46,6 +47,7 @@ def sweep(
     preset: Annotated[str, typer.Option(help="A sweep under profiles/sweeps.")] = "default",
     config: Annotated[Path | None, typer.Option(help="A YAML file in a preset's form.")] = None,
     variants: Annotated[str | None, typer.Option(help="naive,flash,...")] = None,
+    variant: VariantOption = None,
     backends: Annotated[str | None, typer.Option(help="eager,sdpa,flex,triton")] = None,
     modes: Annotated[str | None, typer.Option(help="fwd,bwd,fwd_bwd,decode")] = None,
     seq_lens: Annotated[str | None, typer.Option(help="1k,2k or 1k..64k")] = None,
@@ -59,7 +61,7 @@ def sweep(
         list[str] | None, typer.Option(help="VARIANT.SETTING=value,..; VARIANT may be all.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Heads and widths of this model.")] = None,
-    device: Annotated[DeviceType, typer.Option(help="cuda is ROCm too.")] = DeviceType.AUTO,
+    device: DeviceOption = DeviceType.AUTO,
     run_dir: Annotated[Path | None, typer.Option(help="Folder for the run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run there.")] = False,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a step may take.")] = None,
@@ -72,14 +74,15 @@ def sweep(
 ) -> None:
     """Time every variant at every point on this machine and write a run folder.
 
-    A flag overrides that field of every grid of the preset.
+    A flag overrides that field of every grid of the preset. A user's own kernel
+    (--variant FILE.py:NAME) is timed beside the others at every point.
     """
     limit = None if memory_limit is None else parse_bytes(memory_limit, what="--memory-limit")
     changes = {
-        "variants": _names(variants),
-        "backends": _names(backends),
-        "modes": _names(modes),
-        "dtypes": _names(dtypes),
+        "variants": split_names(variants),
+        "backends": split_names(backends),
+        "modes": split_names(modes),
+        "dtypes": split_names(dtypes),
         "seq_lens": seq_lens,
         "batches": batches,
         "causal": None if causal is None else "yes" if causal else "no",
@@ -90,8 +93,9 @@ def sweep(
     found = find_device(device)
     read = read_yaml(config, Preset) if config else load_preset(preset, found.type)
     chosen = override(read, _given(**changes), time_limit_s=time_limit)
+    users = read_user_variants(variant or [], found.type)
     name = str(config) if config else preset
-    plan = make_plan(name, chosen, make_groups(chosen), found, limit, memory=memory)
+    plan = make_plan(name, chosen, make_groups(chosen, users), found, limit, memory=memory)
     if dry_run:
         write(plan_document(plan), fmt, json, output)
         return
@@ -106,10 +110,6 @@ def sweep(
 
 def _given(**changes: object) -> dict[str, object]:
     return {key: value for key, value in changes.items() if value is not None}
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",")]
 
 
 def _heads_of(model: str | None) -> dict[str, object]:

@@ -86,6 +86,20 @@ def check(current: Run, baseline: Baseline, limits: Limits) -> Outcome:
     return outcome
 
 
+def of_variants(outcome: Outcome, names: Sequence[str], label: str) -> Outcome:
+    """`outcome` with the verdicts on points of the variants `names` alone.
+
+    The noise stays as all points told it.
+
+    Raises:
+        NothingToDoError: there is none; `label` names the baseline.
+    """
+    kept = tuple(verdict for verdict in outcome.verdicts if verdict.key["variant"] in names)
+    if not kept:
+        raise NothingToDoError(f"{label} has no point of {', '.join(names)}")
+    return msgspec.structs.replace(outcome, verdicts=kept)
+
+
 def as_verdicts(
     found: Sequence[tuple[Key, str, exact.Found]], labels: dict[Key, str], limits: Limits
 ) -> tuple[Verdict, ...]:

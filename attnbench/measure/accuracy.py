@@ -173,6 +173,21 @@ def own_mathematics(
     return variant_reference(variant, query, key, value, point.shape, point.params, rows)
 
 
+def misformed(result: "Tensor | tuple[Tensor, ...]", query: "Tensor") -> str | None:
+    """Why what a call answered is no attention output of `query`, or None."""
+    import torch
+
+    output = result[0] if isinstance(result, tuple) and len(result) == 4 else result
+    if not isinstance(output, torch.Tensor):
+        return f"the output is {type(output).__name__}, not a tensor"
+    for name in ("shape", "dtype", "device"):
+        found, wanted = getattr(output, name), getattr(query, name)
+        if found != wanted:
+            plain = [list(x) if name == "shape" else str(x) for x in (found, wanted)]
+            return f"the output's {name} is {plain[0]}, not {plain[1]}"
+    return None
+
+
 def relative_error(value: "Tensor", reference: "Tensor") -> float:
     """‖value − reference‖ / ‖reference‖ in float64; ‖value‖ where the reference is 0."""
     error = (value.detach().double() - reference.detach()).norm()

@@ -12,7 +12,7 @@ import pkgutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -24,6 +24,7 @@ from attnbench import variants
 _HELPERS = [m.name for m in pkgutil.iter_modules(variants.__path__) if m.name.startswith("_")]
 PRELOAD = ["torch", "attnbench.measure.worker", *(f"{variants.__name__}.{n}" for n in _HELPERS)]
 _GRACE_S = 2.0
+_STARTING = threading.Lock()  # threads may run jobs at once
 
 Say = Callable[[str], None]
 """Tells the parent what the job is at; each word starts the time limit afresh."""
@@ -49,11 +50,13 @@ def run_isolated(
     *,
     time_limit_s: float | None = None,
     memory_limit_bytes: int | None = None,
+    hear: Callable[[str], None] | None = None,
 ) -> Ended:
     """Run `job(payload, say)` in a child; `job` must be a module-level function.
 
     The child is killed where it says nothing for `time_limit_s`. With
-    `memory_limit_bytes`, an allocation beyond that fails in the child.
+    `memory_limit_bytes`, an allocation beyond that fails in the child. `hear` is given
+    each word as it is said, and so keeps what a job that dies had said by then.
     """
     context = _context()
     mine, theirs = context.Pipe(duplex=False)
@@ -64,7 +67,7 @@ def run_isolated(
         child.start()
     theirs.close()
     try:
-        return _listen(child, mine, time_limit_s)
+        return _listen(child, mine, time_limit_s, hear)
     finally:
         mine.close()
         if child.is_alive():
@@ -73,7 +76,12 @@ def run_isolated(
         child.close()
 
 
-def _listen(child: Any, pipe: Connection, time_limit_s: float | None) -> Ended:
+def _listen(
+    child: Any,
+    pipe: Connection,
+    time_limit_s: float | None,
+    hear: Callable[[str], None] | None,
+) -> Ended:
     at = ""
     while True:
         if not wait([pipe, child.sentinel], timeout=time_limit_s):
@@ -89,6 +97,8 @@ def _listen(child: Any, pipe: Connection, time_limit_s: float | None) -> Ended:
         if kind == "error":
             return Ended(failed="error", reason=content, at=at)
         at = content
+        if hear is not None:
+            hear(at)
 
 
 def _context() -> Any:
@@ -106,6 +116,11 @@ def _without_main() -> Any:
     Jobs are module-level functions of attnbench: what the user's main program is
     (pytest, a notebook, a script without a guard) does not matter to them.
     """
+    with _STARTING:
+        yield from _hidden_main()
+
+
+def _hidden_main() -> Iterator[None]:
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
     main.__spec__ = None
@@ -132,6 +147,7 @@ def _death(exit_code: int | None) -> str:
 
 def _serve(job: Job, payload: Any, pipe: Connection, memory_limit_bytes: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and kills
+    os.dup2(2, 1)  # stdout carries the command's result, and nothing that a kernel prints
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if memory_limit_bytes is not None:
         _limit_memory(memory_limit_bytes)

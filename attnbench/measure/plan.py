@@ -1,6 +1,6 @@
 """A sweep's configuration, and the points and groups that it makes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._settings import settings_by_variant
 from attnbench.variants._support import DTYPES
+from attnbench.variants._user import BACKEND, UserVariant
 
 Causal = Literal["yes", "no", "auto"]
 Setting = int | float | bool | str
@@ -82,13 +83,17 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant and backend at one shape and mode, its settings resolved."""
+    """One variant and backend at one shape and mode, its settings resolved.
+
+    `user` is where the variant comes from if it is a user's own.
+    """
 
     variant: str
     backend: str
     mode: Mode
     shape: AttentionShape
     params: Params
+    user: UserVariant | None = None
 
     @property
     def key(self) -> tuple[str | int | bool, ...]:
@@ -106,7 +111,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
     def implementation(self) -> tuple[Variant, Backend]:
         """The variant and the backend that the point names."""
-        variant = load_variant(self.variant)
+        variant = self.user.variant() if self.user else load_variant(self.variant)
         return variant, next(b for b in variant.backends if b.name == self.backend)
 
 
@@ -152,8 +157,8 @@ def _folder() -> Path:
     return Path(sweeps.__path__[0])
 
 
-def make_groups(preset: Preset) -> tuple[Group, ...]:
-    """The groups of `preset`, smallest problem first, no point twice.
+def make_groups(preset: Preset, users: Sequence[UserVariant] = ()) -> tuple[Group, ...]:
+    """The groups of `preset`, with `users` in each, smallest problem first, no point twice.
 
     Raises:
         UserError: an unknown variant, backend, mode or dtype, or an impossible shape.
@@ -161,7 +166,7 @@ def make_groups(preset: Preset) -> tuple[Group, ...]:
     """
     points: dict[tuple[str | int | bool, ...], Point] = {}
     for grid in preset.grids:
-        for point in _points(grid):
+        for point in _points(grid, users):
             points.setdefault(point.key, point)
     if not points:
         raise NothingToDoError("no variant asked for has a mode asked for; nothing to time")
@@ -172,10 +177,12 @@ def make_groups(preset: Preset) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda g: g.shape.seq_q * g.shape.seq_kv * g.shape.batch))
 
 
-def _points(grid: Grid) -> Iterator[Point]:
+def _points(grid: Grid, users: Sequence[UserVariant]) -> Iterator[Point]:
     variants = [load_variant(name) for name in grid.variants]
     modes = [_mode(name) for name in grid.modes]
     _check_backends(grid, variants)
+    own = {user.name: user for user in users}
+    variants += [user.variant() for user in users]
     settings = settings_by_variant(grid.params, variants)
     uncausal = [v for v in variants if True not in v.causal_forms and grid.causal == "auto"]
     for mode, shape in product(modes, list(_shapes(grid))):
@@ -191,13 +198,13 @@ def _points(grid: Grid) -> Iterator[Point]:
                 for_mode = msgspec.structs.replace(
                     shape, causal=causal, seq_q=1 if mode is Mode.DECODE else shape.seq_q
                 )
-                backends = (
-                    b for b in variant.backends if grid.backends is None or b.name in grid.backends
-                )
+                chosen = None if grid.backends is None else {*grid.backends, BACKEND}
+                backends = (b for b in variant.backends if chosen is None or b.name in chosen)
                 for given, backend in product(settings[variant.name], backends):
                     yield Point(
                         variant=variant.name, backend=backend.name, mode=mode,
                         shape=for_mode, params=variant.resolve(for_mode, given),
+                        user=own.get(variant.name),
                     )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ def recipe(point: Point, timing: Timing, versions: dict[str, str | None]) -> str
 
     Covers the variant's module and what variants share, the Triton kernels for
     backend triton, the patterns' arithmetic, the timing settings, and the versions
-    of Python, torch and triton.
+    of Python, torch and triton; of a user's own kernel its file, and those beside it
+    that it imports.
     """
     digest = hashlib.sha256()
     for part in (
@@ -25,7 +26,7 @@ def recipe(point: Point, timing: Timing, versions: dict[str, str | None]) -> str
         params_text(point.params),
         repr(timing),
         repr(sorted(versions.items())),
-        _sources(point.variant, point.backend),
+        repr(point.user.files) if point.user else _sources(point.variant, point.backend),
     ):
         digest.update(part.encode())
         digest.update(b"\0")

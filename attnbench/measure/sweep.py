@@ -61,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def configuration(self) -> dict[str, Any]:
         """What a resumed run must share with this one."""
+        users = {p.variant: p.user.record() for g in self.groups for p in g.points if p.user}
         return {
             "preset": self.name,
             "grids": msgspec.to_builtins(self.preset.grids),
@@ -68,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "time_limit_s": self.preset.time_limit_s,
             "device": self.device.name,
             **({} if self.memory else {"memory": False}),
+            **({"user_variants": list(users.values())} if users else {}),
         }
 
 

@@ -121,6 +121,10 @@ class _Runner:
         outcome.first_call_ms = (time.perf_counter() - start) * 1e3
         self.seconds["setup"] += (outcome.setup_ms + outcome.first_call_ms) / 1e3
         self.say(str(index))
+        wrong = accuracy.misformed(result, self.inputs.query)
+        if wrong is not None:
+            outcome.status, outcome.note = Status.INCORRECT, wrong
+            return
         outcome.errors = self._spend("check", lambda: self.checker.check(point, result))
         if not outcome.errors.passed:
             outcome.status = Status.INCORRECT

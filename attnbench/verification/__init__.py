@@ -1,0 +1,1 @@
+"""Proves each variant on the device at hand: what `attnbench verify` runs."""

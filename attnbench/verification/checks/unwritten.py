@@ -1,0 +1,38 @@
+"""Every element of output and gradients is written: fresh memory is poisoned with NaN."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from attnbench.measure.worker import build_call
+from attnbench.spec.attention import Mode
+from attnbench.spec.dtype import Dtype
+from attnbench.verification.case import LONG, SQUARE, WIDE, Case, place
+from attnbench.verification.finding import Reading
+
+EVERY_DTYPE = False
+
+
+def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
+    """Elements that are not finite while torch fills what `empty` gives with NaN."""
+    backward = case.refusal(dtype, Mode.FWD_BWD) is None
+    for point in case.points(dtype, (SQUARE, LONG, WIDE), mode=Mode.FWD_BWD if backward else None):
+        inputs = case.inputs(point)
+        with _poisoned():
+            result = build_call(point, inputs, case.device)()
+        parts = result if isinstance(result, tuple) else (result,)
+        wild = sum(int((~part.isfinite()).sum()) for part in parts)
+        yield Reading(value=float(wild), limit=0.0, at=place(point))
+
+
+@contextmanager
+def _poisoned() -> Iterator[None]:
+    """Torch fills new memory in its deterministic mode, and only there."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn)
