@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.spec.dtype import Dtype
 from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, ParamValue, Variant
 from attnbench.variants._transforms import featured
@@ -72,6 +73,8 @@ def _supports(
 ) -> str | None:
     from attnbench.variants._user_file import load
 
+    if user.interpreted and shape.dtype is Dtype.BF16:
+        return "Triton's interpreter multiplies bf16's bits as integers; a GPU runs it"
     reason = load(user).supports(shape, mode, params, device_type)
     if reason is not None and not isinstance(reason, str):
         raise TypeError(f"{user.name}.supports answered {reason!r}, not a reason or None")

@@ -7,8 +7,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,27 +91,26 @@ def _run(path: str, interpret: bool) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     sys.path.append(str(file.parent))
+    if interpret:
+        _interpret_triton()
     try:
-        with _triton_interpreter(interpret):
-            spec.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except Exception as error:
         raise UserError(f"{_line_of(error, file)}: {_text(error)}") from None
     return module
 
 
-@contextmanager
-def _triton_interpreter(switched_on: bool) -> Iterator[None]:
-    """Without a GPU, `@triton.jit` shall make functions that an interpreter runs."""
-    name = "TRITON_INTERPRET"
-    before = os.environ.get(name)
-    if switched_on:
-        os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+def _interpret_triton() -> None:
+    """From here on `@triton.jit` makes functions that an interpreter runs on the CPU.
+
+    Triton reads the switch as it decorates, its own functions too (`tl.max`), and again
+    in a first call: so it stays on, and where Triton is imported already its Python part
+    is forgotten and imported anew. This process is a child, and runs one command's job.
+    """
+    os.environ["TRITON_INTERPRET"] = "1"
+    for name in [m for m in sys.modules if m.partition(".")[0] == "triton"]:
+        if not name.startswith("triton._C"):
+            del sys.modules[name]
 
 
 def _line_of(error: Exception, file: Path) -> str:

@@ -24,7 +24,8 @@ class NaiveState(NamedTuple):
     """What plain attention needs beside its inputs; None: nothing.
 
     `blind`: leading rows that see nothing. `hidden` [.., group · rows, seq_kv], True where
-    a row that sees something does not look. `bias` [kv_heads, group · rows, seq_kv] and
+    a row that sees something does not look; `padded` [batch, 1, seq_kv, 1], True at keys
+    that a sequence does not have. `bias` [kv_heads, group · rows, seq_kv] and
     `sinks` [kv_heads, group · rows, 1]: ALiBi's and the sinks' logits.
     """
 
@@ -33,6 +34,7 @@ class NaiveState(NamedTuple):
     soft_cap: float | None
     bias: "Tensor | None"
     sinks: "Tensor | None"
+    padded: "Tensor | None" = None
 
 
 def _prepare(shape: AttentionShape, params: Params, device: str) -> NaiveState:
@@ -54,13 +56,18 @@ def _prepare(shape: AttentionShape, params: Params, device: str) -> NaiveState:
         each = numbers.view(shape.kv_heads, shape.group)
         return each.repeat_interleave(len(rows) // shape.group, 1)[..., None]
 
-    if score.lens is not None:
-        padded = keys >= score.lens[:, None, None, None]
-        hidden = padded if hidden is None else hidden | padded
+    absent = None if score.lens is None else keys >= score.lens[:, None, None, None]
+    if absent is not None:
+        hidden = absent if hidden is None else hidden | absent
     bias = None if score.slopes is None else -by_row(score.slopes) * (keys - rows).abs()
     sinks = None if score.sinks is None else by_row(score.sinks).to(dtype)
     return NaiveState(
-        blind, hidden, score.soft_cap, None if bias is None else bias.to(dtype), sinks
+        blind=blind,
+        hidden=hidden,
+        soft_cap=score.soft_cap,
+        bias=None if bias is None else bias.to(dtype),
+        sinks=sinks,
+        padded=None if absent is None else absent.transpose(2, 3),
     )
 
 
@@ -70,6 +77,9 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: NaiveState)
 
     batch, heads, _, width = query.shape
     kv_heads, blind = key.shape[1], state.blind
+    if state.padded is not None:
+        # A weight of 0 times a NaN or an infinity that stands in padding is NaN.
+        key, value = (x.masked_fill(state.padded, 0.0) for x in (key, value))
     seen = query[:, :, blind:] * (1 / math.sqrt(width))
     # The heads of a KV head stand one below the other: K and V are never repeated.
     scores = seen.reshape(batch, kv_heads, -1, width) @ key.transpose(-1, -2)

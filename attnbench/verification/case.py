@@ -34,6 +34,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     kv_heads: int = 2
 
 
+NO_FEATURES: Params = {}
 SQUARE = Scene(seq_q=67, seq_kv=67)  # odd: no block length divides it
 SHORT = Scene(seq_q=40, seq_kv=67)  # a query after keys: cross-attention, chunked prefill
 LONG = Scene(seq_q=67, seq_kv=40)  # causal: the first 27 rows see nothing
@@ -56,6 +57,11 @@ class Case:
         self._states: dict[tuple[object, ...], Any] = {}
 
     @property
+    def interpreted(self) -> bool:
+        """Whether it runs under an interpreter here, a thousand times slower."""
+        return self.device in self.backend.interpreted_on
+
+    @property
     def forward_mode(self) -> Mode:
         """`fwd`, or `decode` of a variant that has that alone."""
         return Mode.FWD if Mode.FWD in self.variant.modes else Mode.DECODE
@@ -64,7 +70,7 @@ class Case:
         """Why no scene runs in this dtype and mode, or None where one does."""
         if mode not in self.variant.modes:
             return f"{self.variant.name} has no mode {mode}"
-        reasons = [self._supports(p) for s in ALL for p in self._candidates(dtype, mode, s)]
+        reasons = [self.supports(p) for s in ALL for p in self._candidates(dtype, mode, s)]
         return None if None in reasons else reasons[0]
 
     def points(
@@ -75,19 +81,29 @@ class Case:
         mode: Mode | None = None,
         causal: bool | None = None,
         head_dim: int = 32,
+        features: Params = NO_FEATURES,
     ) -> list[Point]:
         """The points of `scenes` that the backend supports, in each causal form it has.
+
+        `features` are score features to add to its settings. Under an interpreter the wide
+        scene is left to those who ask for every scene.
 
         Raises:
             NotApplicable: there is none; the reason is the backend's own.
         """
+        mode = mode or self.forward_mode
+        if mode not in self.variant.modes:
+            raise NotApplicable(f"{self.variant.name} has no mode {mode}")
+        if self.interpreted and scenes is not ALL:
+            scenes = tuple(scene for scene in scenes if scene is not WIDE) or (SQUARE,)
         found: dict[object, Point] = {}
         reason = "no scene has this form"
         for scene in scenes:
-            for point in self._candidates(dtype, mode or self.forward_mode, scene, head_dim):
+            for point in self._candidates(dtype, mode, scene, head_dim):
                 if causal is not None and point.shape.causal is not causal:
                     continue
-                refused = self._supports(point)
+                point = msgspec.structs.replace(point, params={**point.params, **features})
+                refused = self.supports(point)
                 if refused is None:
                     found[point.key] = point
                 reason = refused or reason
@@ -120,7 +136,8 @@ class Case:
             return own
         return {**own, **{key: value for key, value in _SMALL.items() if key in own}}
 
-    def _supports(self, point: Point) -> str | None:
+    def supports(self, point: Point) -> str | None:
+        """Why the backend cannot run a point here, or None."""
         return self.backend.supports(point.shape, point.mode, point.params, self.device)
 
     def inputs(self, point: Point) -> Inputs:

@@ -7,7 +7,7 @@ import torch
 
 from attnbench.measure.accuracy import Checker, own_mathematics
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import Case, place
+from attnbench.verification.case import LONG, SHORT, SQUARE, WIDE, Case, place
 from attnbench.verification.finding import NotApplicable, Reading
 
 EVERY_DTYPE = False
@@ -17,7 +17,7 @@ _EXACT = 1e-9  # float64: sums of under 1,000 weights
 def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
     """‖out − 1‖ / ‖1‖ with V = 1 (rows that see nothing: 0), within the output's limit."""
     kept = 0
-    for point in case.points(dtype):
+    for point in case.points(dtype, (SQUARE, SHORT, LONG, WIDE)):
         inputs = case.inputs(point)
         ones = msgspec.structs.replace(inputs, value=torch.ones_like(inputs.value))
         own = own_mathematics(point, ones.query, ones.key, ones.value)
