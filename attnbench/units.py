@@ -118,6 +118,16 @@ def format_ms(value_ms: float) -> str:
     return f"{value_ms:.3g}" if value_ms >= 0.1 else f"{value_ms:.4f}"
 
 
+def format_duration(seconds: float) -> str:
+    """A time as people say it: '40 s', '4 min 10 s', '2 h 5 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def format_rate(per_s: float, unit: str) -> str:
     """A rate with its SI prefix: '989.4 TFLOP/s'."""
     for scale, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):

@@ -18,7 +18,7 @@ from attnbench.gate.runs import Run, build_run
 from attnbench.gate.selfcheck import noise_floor
 from attnbench.gate.verdict import Limits, Verdict, Word
 from attnbench.measure.pairs import Job, run_pairs
-from attnbench.measure.plan import load_preset
+from attnbench.measure.preset import load_preset
 from attnbench.measure.revision import Tree, checked_out, repository_root
 from attnbench.spec.result import ResultRow
 

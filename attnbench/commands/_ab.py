@@ -17,7 +17,7 @@ from attnbench.gate.paired import MIN_PAIRS, Pairs, check_pairs, confirmed, slow
 from attnbench.gate.runs import read_run
 from attnbench.gate.verdict import Limits
 from attnbench.measure.pairs import Job, run_pairs
-from attnbench.measure.plan import Preset, load_preset, override
+from attnbench.measure.preset import Preset, load_preset, override
 from attnbench.measure.revision import Tree, checked_out, repository_root
 from attnbench.measure.sweep import find_device
 

@@ -23,10 +23,11 @@ from attnbench.commands._options import (
 from attnbench.errors import MachineError, NothingToDoError
 from attnbench.files import write_atomically
 from attnbench.measure.journal import SUMMARY
-from attnbench.measure.plan import Preset, load_preset, make_groups, override
-from attnbench.measure.progress import Lines
+from attnbench.measure.plan import make_groups
+from attnbench.measure.preset import Preset, load_preset, override
+from attnbench.measure.progress import shown_on
 from attnbench.measure.rows import slopes
-from attnbench.measure.sweep import find_device, make_plan, run_sweep
+from attnbench.measure.sweep import expected_s, find_device, make_plan, run_sweep
 from attnbench.measure.user_kernels import read_user_variants
 from attnbench.report.emit import Format, render
 from attnbench.report.plan_document import plan_document
@@ -97,10 +98,11 @@ def sweep(
     name = str(config) if config else preset
     plan = make_plan(name, chosen, make_groups(chosen, users), found, limit, memory=memory)
     if dry_run:
-        write(plan_document(plan), fmt, json, output)
+        write(plan_document(plan, expected_s(plan)), fmt, json, output)
         return
     folder = run_dir or _new_folder(name, found.name)
-    rows = run_sweep(plan, folder, resume=resume, progress=Lines(sys.stderr))
+    with shown_on(sys.stderr, expected_s(plan)) as progress:
+        rows = run_sweep(plan, folder, resume=resume, progress=progress)
     document = sweep_document(rows, folder, slopes=slopes(rows))
     write_atomically(folder / SUMMARY, render(document, Format.MARKDOWN))
     write(document, fmt, json, output)

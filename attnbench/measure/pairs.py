@@ -17,7 +17,7 @@ import msgspec
 
 from attnbench.errors import MachineError, NotComparableError, UserError
 from attnbench.files import write_atomically
-from attnbench.measure.plan import Preset
+from attnbench.measure.preset import Preset
 from attnbench.measure.revision import Tree
 
 ROUNDS = 3  # of a process: its median is one figure

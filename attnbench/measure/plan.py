@@ -1,85 +1,23 @@
-"""A sweep's configuration, and the points and groups that it makes."""
+"""The points and groups that a preset makes."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from attnbench.calc.operands import held_bytes
-from attnbench.catalog.yaml_file import read_yaml
+from attnbench.catalog import load_model
 from attnbench.errors import NothingToDoError, UserError, unknown_name
+from attnbench.measure.preset import Grid, Preset
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype, parse_dtype
-from attnbench.units import parse_lengths
+from attnbench.spec.model import attention_shape
+from attnbench.units import parse_length, parse_lengths
 from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._settings import settings_by_variant
 from attnbench.variants._support import DTYPES
 from attnbench.variants._user import BACKEND, UserVariant
-
-Causal = Literal["yes", "no", "auto"]
-Setting = int | float | bool | str
-
-
-class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every combination of these fields. Sizes are written as on the command line.
-
-    `backends` none: all that a variant has. `kv_heads` none: as many as heads.
-    `causal` auto: causal, and a variant with no causal form without, beside the
-    exact variants timed the same way. In mode decode `seq_lens` is the cache's
-    length, and there is one query. `params` are settings of variants, by variant: a
-    value, or a list of which each is timed; `all` stands for every variant of the grid
-    that has the setting.
-    """
-
-    variants: list[str]
-    modes: list[str]
-    seq_lens: str | int
-    batches: str | int
-    heads: str | int
-    head_dims: str | int
-    dtypes: list[str]
-    causal: Causal
-    backends: list[str] | None = None
-    kv_heads: str | int | None = None
-    params: dict[str, dict[str, Setting | list[Setting]]] = {}
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How points are timed.
-
-    At least `rounds` rounds, at most `max_rounds`; a point stops between them when
-    its 95% interval is within `target_ci` of its median each way, or when it has
-    been timed for `point_s`. A round takes about `round_ms` of samples, one at
-    least. `cache` cold: the last-level cache is flushed before each sample.
-    """
-
-    rounds: int
-    max_rounds: int
-    round_ms: float
-    warmup_ms: float
-    point_s: float
-    target_ci: float
-    cache: Literal["warm", "cold"]
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.rounds <= self.max_rounds:
-            raise ValueError("rounds: at least 2, and at most max_rounds")
-        for name in ("round_ms", "warmup_ms", "point_s", "target_ci"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: not over 0")
-
-
-class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sweep as a file under profiles/sweeps/ states it."""
-
-    summary: str
-    grids: list[Grid]
-    timing: Timing
-    time_limit_s: float
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,30 +69,6 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 def params_text(params: Params) -> str:
     """A variant's settings as the compact JSON of column `params`."""
     return msgspec.json.encode(dict(params), order="sorted").decode()
-
-
-def preset_names() -> tuple[str, ...]:
-    """Names of the presets there are; a device's own form is not named apart."""
-    return tuple(sorted({path.stem.partition(".")[0] for path in _folder().glob("*.yaml")}))
-
-
-def load_preset(name: str, device_type: str) -> Preset:
-    """The preset called `name`, in its form for `device_type` where it has one.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    for stem in (f"{name}.{device_type}", name):
-        path = _folder() / f"{stem}.yaml"
-        if path.is_file():
-            return read_yaml(path, Preset, label=f"profiles/sweeps/{path.name}")
-    raise unknown_name("preset", name, preset_names())
-
-
-def _folder() -> Path:
-    from attnbench.profiles import sweeps
-
-    return Path(sweeps.__path__[0])
 
 
 def make_groups(preset: Preset, users: Sequence[UserVariant] = ()) -> tuple[Group, ...]:
@@ -209,20 +123,40 @@ def _points(grid: Grid, users: Sequence[UserVariant]) -> Iterator[Point]:
 
 
 def _shapes(grid: Grid) -> Iterator[AttentionShape]:
-    heads_list = parse_lengths(str(grid.heads), what="heads")
-    for dtype, batch, heads, head_dim, length in product(
+    for dtype, (heads, kv_heads, head_dim), length in product(
         [_dtype(name) for name in grid.dtypes],
-        parse_lengths(str(grid.batches), what="batches"),
-        heads_list,
-        parse_lengths(str(grid.head_dims), what="head_dims"),
+        list(_head_counts(grid)),
         parse_lengths(str(grid.seq_lens), what="seq_lens"),
     ):
-        kv_list = parse_lengths(str(grid.kv_heads or heads), what="kv_heads")
-        for kv_heads in kv_list:
+        for batch in _batches(grid, length):
             yield AttentionShape(
                 batch=batch, heads=heads, kv_heads=kv_heads, seq_q=length, seq_kv=length,
                 head_dim=head_dim, causal=grid.causal != "no", dtype=dtype,
             )  # fmt: skip
+
+
+def _head_counts(grid: Grid) -> Iterator[tuple[int, int, int]]:
+    """Query heads, KV heads and head_dim, every combination or every model's."""
+    if grid.models is not None:
+        for name in grid.models:
+            attention = attention_shape(load_model(name))
+            yield attention.heads, attention.kv_heads, attention.key_dim
+        return
+    for heads, head_dim in product(
+        parse_lengths(str(grid.heads), what="heads"),
+        parse_lengths(str(grid.head_dims), what="head_dims"),
+    ):
+        for kv_heads in parse_lengths(str(grid.kv_heads or heads), what="kv_heads"):
+            yield heads, kv_heads, head_dim
+
+
+def _batches(grid: Grid, length: int) -> tuple[int, ...]:
+    if grid.batches is not None:
+        return parse_lengths(str(grid.batches), what="batches")
+    tokens = parse_length(str(grid.total_tokens), what="total_tokens")
+    if tokens < length:
+        raise UserError(f"total_tokens: {tokens:,} are fewer than a sequence of {length:,}")
+    return (tokens // length,)
 
 
 def _dtype(name: str) -> Dtype:
@@ -251,18 +185,3 @@ def predicted_bytes(point: Point) -> int:
     _, backend = point.implementation()
     workspace = backend.workspace_bytes(point.shape, point.mode, point.params)
     return held_bytes(point.shape, point.mode) + workspace
-
-
-def override(
-    preset: Preset, changes: dict[str, object], *, time_limit_s: float | None = None
-) -> Preset:
-    """`preset` with `changes` made to the fields of each of its grids.
-
-    Raises:
-        UserError: a time limit that is not positive.
-    """
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise UserError(f"--time-limit: {time_limit_s:g} is not over 0 seconds")
-    grids = [msgspec.structs.replace(grid, **changes) for grid in preset.grids]
-    limit = preset.time_limit_s if time_limit_s is None else time_limit_s
-    return msgspec.structs.replace(preset, grids=grids, time_limit_s=limit)

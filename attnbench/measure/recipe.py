@@ -6,7 +6,8 @@ import importlib
 from pathlib import Path
 
 import attnbench
-from attnbench.measure.plan import Point, Timing, params_text
+from attnbench.measure.plan import Point, params_text
+from attnbench.measure.preset import Timing
 
 _SHARED = ("calc/pattern*.py", "variants/_*.py", "measure/timer.py", "measure/rounds.py")
 

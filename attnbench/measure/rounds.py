@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from attnbench.measure.plan import Timing
+from attnbench.measure.preset import Timing
 from attnbench.measure.statistics import log_interval
 from attnbench.measure.timer import Call, Timer
 

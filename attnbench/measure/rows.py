@@ -10,7 +10,8 @@ from attnbench.calc.operands import held_bytes
 from attnbench.calc.roofline import roofline_s
 from attnbench.calc.score_features import score_features
 from attnbench.measure.environment import Device
-from attnbench.measure.plan import Group, Point, Timing, params_text
+from attnbench.measure.plan import Group, Point, params_text
+from attnbench.measure.preset import Timing
 from attnbench.measure.recipe import recipe
 from attnbench.measure.statistics import Timed, log_log_slope, summarise
 from attnbench.measure.worker import Outcome

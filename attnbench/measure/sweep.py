@@ -12,11 +12,12 @@ import msgspec
 from attnbench import __version__
 from attnbench.catalog.hardware import find_by_device_name
 from attnbench.errors import MachineError, missing_extra
-from attnbench.measure import environment, memory, rows, worker
+from attnbench.measure import environment, expect, memory, rows, worker
 from attnbench.measure.environment import Device
 from attnbench.measure.isolation import Ended, run_isolated
 from attnbench.measure.journal import Journal, open_journal
-from attnbench.measure.plan import Group, Point, Preset, predicted_bytes
+from attnbench.measure.plan import Group, Point, predicted_bytes
+from attnbench.measure.preset import Preset
 from attnbench.measure.rows import Bench, Roof
 from attnbench.measure.worker import GroupJob, GroupOutcome, Outcome
 from attnbench.spec.dtype import Dtype
@@ -40,7 +41,7 @@ class Progress(Protocol):
         """A group of `points` begins."""
         ...
 
-    def end_group(self, rows: list[ResultRow], took_s: float) -> None:
+    def end_group(self, group: Group, rows: list[ResultRow], took_s: float) -> None:
         """Its rows are on disk."""
         ...
 
@@ -89,6 +90,23 @@ def find_device(wanted: str) -> Device:
         )
     assert isinstance(ended.result, Device)
     return ended.result
+
+
+def expected_s(plan: Plan) -> dict[str, float]:
+    """Seconds that each group, by its label, should take at the rate that this device shows now.
+
+    Raises:
+        MachineError: the device cannot multiply two matrices.
+    """
+    ended = run_isolated(expect.probe_flops_per_s, plan.device.type)
+    if ended.failed:
+        raise MachineError(f"{plan.device.name}: {ended.reason}")
+    return {
+        group.label: expect.group_s(
+            group, plan.preset.timing, device_type=plan.device.type, flops_per_s=ended.result
+        )
+        for group in plan.groups
+    }
 
 
 def make_plan(
@@ -173,7 +191,7 @@ def _finish_group(
     )
     before = journal.run.get("seconds", {})
     journal.write_run(seconds={k: before.get(k, 0.0) + v for k, v in spent.items()})
-    progress.end_group(made, time.monotonic() - start)
+    progress.end_group(group, made, time.monotonic() - start)
 
 
 def _run_group(plan: Plan, group: Group) -> tuple[dict[int, Outcome], dict[str, float], str]:

@@ -10,7 +10,8 @@ from attnbench.measure import accuracy, memory
 from attnbench.measure.environment import Device, describe_device
 from attnbench.measure.inputs import Inputs, make_inputs
 from attnbench.measure.isolation import Say
-from attnbench.measure.plan import Group, Point, Timing
+from attnbench.measure.plan import Group, Point
+from attnbench.measure.preset import Timing
 from attnbench.measure.rounds import Candidate, time_rounds, warm_up
 from attnbench.measure.timer import Call, make_timer
 from attnbench.spec.attention import Mode

@@ -3,11 +3,15 @@
 from attnbench.measure.plan import predicted_bytes
 from attnbench.measure.sweep import Plan
 from attnbench.report.document import Column, Document, Table
-from attnbench.units import format_gib
+from attnbench.units import format_duration, format_gib
 
 
-def plan_document(plan: Plan) -> Document:
-    """One row a point: its shape, the memory predicted, and whether it would run."""
+def plan_document(plan: Plan, expected_s: dict[str, float]) -> Document:
+    """One row a point: its shape, the memory predicted, and whether it would run.
+
+    `expected_s` are the seconds that each group, by its label, should take.
+    """
+    expected = sum(expected_s.values())
     rows = [
         {
             "variant": point.variant,
@@ -32,11 +36,14 @@ def plan_document(plan: Plan) -> Document:
         data={
             "device": plan.device.name,
             "memory_limit_bytes": plan.memory_limit_bytes,
+            "expected_s": expected,
             "points": rows,
         },
         tables=(Table(columns=columns, rows=[[row[c.key] for c in columns] for row in rows]),),
         notes=(
             f"{len(rows)} points on {plan.device.name};"
             f" a point may take {format_gib(plan.memory_limit_bytes)}.",
+            f"Expected to take about {format_duration(expected)}, within a factor of two:"
+            " from the rate of a matrix product here, and what is timed.",
         ),
     )
