@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from _gate_runs import make_rows
@@ -10,7 +11,7 @@ from attnbench.cli import run
 from attnbench.measure.expect import group_s
 from attnbench.measure.plan import Group, make_groups
 from attnbench.measure.preset import Preset, load_preset, override, preset_names
-from attnbench.measure.progress import shown_on
+from attnbench.measure.progress import Bar, shown_on
 
 
 class Terminal(io.StringIO):
@@ -31,17 +32,24 @@ def test_a_log_gets_plain_lines() -> None:
     assert out.getvalue() == f"[1/2] {first.label}, 3 points: 3 ok; 1.2 s\n"
 
 
-def test_a_terminal_is_told_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_tells_what_is_left() -> None:
+    first, second = groups()
+    drawn = MagicMock()
     clock = iter([0.0, 30.0])
-    monkeypatch.setattr("attnbench.measure.progress.time.monotonic", lambda: next(clock, 30.0))
-    out, (first, second) = Terminal(), groups()
-    with shown_on(out, {"finished before": 500.0, first.label: 10.0, second.label: 40.0}) as bar:
-        bar.start_group(2, 3, first, 1)
-        bar.end_group(first, make_rows(1), 30.0)
-        bar.start_group(3, 3, second, 1)
+    expected = {"finished before": 500.0, first.label: 10.0, second.label: 40.0}
+    bar = Bar(drawn, "task", expected, now=lambda: next(clock))
+    bar.start_group(2, 3, first, 1)
+    bar.end_group(first, make_rows(1), 30.0)
     # The first group took three times what was expected: so will the second.
-    assert "about 2 min 0 s left" in out.getvalue()
-    assert f"{first.label}: 1 ok; 30.0 s" in out.getvalue()
+    drawn.update.assert_called_with("task", completed=10.0, left="about 2 min 0 s left")
+
+
+def test_a_terminal_gets_a_bar_and_keeps_how_groups_ended() -> None:
+    out, (first, second) = Terminal(), groups()
+    with shown_on(out, {first.label: 10.0, second.label: 40.0}) as progress:
+        progress.start_group(1, 2, first, 1)
+        progress.end_group(first, make_rows(1), 30.0)
+    assert f"{first.label}: 1 ok; 30.0 s\n" in out.getvalue()
 
 
 def test_more_work_is_expected_to_take_longer() -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from attnbench.measure.plan import Group
@@ -31,11 +31,18 @@ class Lines:
 class Bar:
     """A bar by expected time, with what is left at the pace of the groups that have ended."""
 
-    def __init__(self, bar: Any, task: Any, expected_s: dict[str, float]) -> None:
+    def __init__(
+        self,
+        bar: Any,
+        task: Any,
+        expected_s: dict[str, float],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._bar = bar
         self._task = task
         self._left = dict(expected_s)
-        self._start = time.monotonic()
+        self._now = now
+        self._start = now()
         self._done = 0.0
 
     def start_group(self, number: int, total: int, group: Group, points: int) -> None:
@@ -50,7 +57,7 @@ class Bar:
         line = f"{group.label}: {_endings(rows)}; {took_s:.1f} s"
         self._bar.console.print(line, markup=False, highlight=False)
         self._done += self._left.pop(group.label, 0.0)
-        pace = (time.monotonic() - self._start) / self._done if self._done else 0.0
+        pace = (self._now() - self._start) / self._done if self._done else 0.0
         left = format_duration(pace * sum(self._left.values()))
         self._bar.update(self._task, completed=self._done, left=f"about {left} left")
 
