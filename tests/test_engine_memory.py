@@ -243,6 +243,11 @@ def test_a_gguf_file_s_weights_are_its_bytes(attnbench: Call, tmp_path: Path) ->
     a_layer = sum(rows * columns for rows, columns in shapes.values()) // 32 * 34
     assert made["weights_bytes"] == 2 * a_layer + 1000 * 256 * 2
     assert "CPU_Mapped model buffer size =     0.49 MiB" in "\n".join(made["log_lines"])
+    stored = 2 * a_layer + 2 * 1000 * 256 * 2
+    for engine in ("vllm", "sglang"):
+        made = engine_of(attnbench, path, "--engine", engine, "--gpu", "rtx-4090")
+        rotary = 2 * sum(model(str(path)).rotary)
+        assert made["weights_bytes"] == pytest.approx(stored + rotary, rel=0.001)
 
 
 def test_a_draft_model_has_layers_and_weights_of_its_own(attnbench: Call) -> None:

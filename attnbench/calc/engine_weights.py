@@ -75,6 +75,8 @@ def weights_on_rank(
     of two hidden states to one. They share embeddings and output with the model, and
     stand in the model's own dtype, routed experts apart where the scheme packs those.
 
+    A GGUF file's weights count as it stores them, dealt out as the scheme's are.
+
     Raises:
         UserError: heads, layers or experts do not go round.
     """
@@ -91,7 +93,10 @@ def weights_on_rank(
         return total
 
     rotary = sum(size(2 * elements) for elements in model.rotary)
-    most = max(held(model, parallel, stage) for stage in range(parallel.pp)) + rotary
+    most = max(held(model, parallel, stage) for stage in range(parallel.pp))
+    if model.stored_parts is not None:
+        most *= sum(model.stored_parts.values()) / held(model, Parallel(), 0)
+    most += rotary
     most += loader.mapped_bytes
     if loader.transposed:
         most += _left_over(model, parallel, scheme)

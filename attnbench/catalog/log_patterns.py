@@ -12,7 +12,7 @@ PHRASES = (
     b"KV cache size", b"KV cache memory", b"KV Cache is ", b"KV buffer", b"GPU blocks",
     b"cuda blocks", b"Maximum concurrency", b"oading took", b"weights take", b"LLM engine (v",
     b"server version", b"non-default args", b"block size to", b"padding layers",
-    b"to serve at least", b"o serve at least", b"max_total_num_tokens", b"Load weight ",
+    b"o serve at least", b"max_total_num_tokens", b"Load weight ",
     b"apturing finished", b"server_args", b"llama_", b"print_info", b"load_tensors",
     b"memory utilization is", b"can use total_gpu", b"max_num_batched_tokens=", b"build: ",
     b"build = ", b"print_meta", b"#tokens: ", b"layer_tokens=", b"Mamba Cache is ",
