@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import triton
 from triton.runtime.interpreter import InterpretedFunction
@@ -42,16 +43,20 @@ def load_interpreted(folder: Path, package: str, name: str) -> ModuleType:
             module = importlib.util.module_from_spec(spec)
             sys.modules[package] = module
             spec.loader.exec_module(module)
-            _unwrap(importlib.import_module(f"{package}._softmax"))
-        return importlib.import_module(f"{package}.{name}")
+        found = importlib.import_module(f"{package}.{name}")
+        for part in [m for n, m in sys.modules.items() if n.startswith(f"{package}.")]:
+            for function in vars(part).values():
+                if isinstance(function, InterpretedFunction):
+                    function.__class__ = _CalledByKernels
+        return found
 
 
-def _unwrap(shared: ModuleType) -> None:
-    """Make the functions of `shared`, which only kernels call, plain Python functions.
+class _CalledByKernels(InterpretedFunction):  # type: ignore[type-arg] # no types
+    """A function whose calls from a kernel are plain calls.
 
-    The interpreter sets itself up anew at each call of a function from a kernel, which
-    takes longer than most of them; the kernel's own launch has done it already.
+    The interpreter would set itself up anew at each, on top of what the kernel's own
+    launch did: that takes longer than most functions do, and longer every time.
     """
-    for name, function in vars(shared).copy().items():
-        if isinstance(function, InterpretedFunction):
-            setattr(shared, name, function.rewrite())  # type: ignore[no-untyped-call]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.rewrite()(*args, **kwargs)  # type: ignore[no-untyped-call]

@@ -54,6 +54,23 @@ def visible(
 
 
 @triton.jit
+def listed(MASKS, mask, held, streamed, HELD: tl.constexpr, STREAMED: tl.constexpr):
+    # The bits of mask number `mask` for tokens held [HELD] (down) and streamed (across),
+    # whose places inside their tiles these are. A word has the bits of 32 tokens streamed.
+    WORDS: tl.constexpr = (STREAMED + 31) // 32
+    base = MASKS + mask.to(tl.int64) * (HELD * WORDS)
+    across = streamed[None, :]
+    if WORDS == 1:
+        words = tl.load(base + held)[:, None]
+    elif WORDS == 2:  # two loads a row, whatever its tokens
+        first, second = tl.load(base + held * 2), tl.load(base + held * 2 + 1)
+        words = tl.where(across < 32, first[:, None], second[:, None])
+    else:
+        words = tl.load(base + held[:, None] * WORDS + across // 32)
+    return ((words >> (across % 32)) & 1) != 0
+
+
+@triton.jit
 def soft_cap(logits, cap):
     # cap · tanh(logits / cap), of natural logits, in log2 units. By exp2: the interpreter
     # has no libdevice. Exact to about cap · 2⁻²²: where x is small, 1 - 2/(1 + e²ˣ) loses

@@ -10,9 +10,12 @@ from torch import Tensor
 def logits_of(
     query: Tensor, key: Tensor, *, causal: bool = False, window: int | None = None,
     sinks: int = 0, soft_cap: float | None = None, alibi_slopes: Tensor | None = None,
-    kv_lens: Tensor | None = None, scale: float | None = None,
+    kv_lens: Tensor | None = None, scale: float | None = None, pairs: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Logits [B, H, T, S] in the operands' dtype; -inf where a pair is not attended."""
+    """Logits [B, H, T, S] in the operands' dtype; -inf where a pair is not attended.
+
+    `pairs` [T, S]: those that may be, whatever else is asked for.
+    """
     seq_q, seq_kv, group = query.shape[2], key.shape[2], query.shape[1] // key.shape[1]
     row = torch.arange(seq_q, device=query.device)[:, None] + seq_kv - seq_q
     column = torch.arange(seq_kv, device=query.device)[None, :]
@@ -29,6 +32,8 @@ def logits_of(
         seen &= (2 * (row - column).abs() <= window) | (column < sinks)
     if causal:
         seen &= column <= row
+    if pairs is not None:
+        seen &= pairs
     if kv_lens is not None:
         seen = seen & (column < kv_lens[:, None, None, None])
     return logits.masked_fill(~seen, -math.inf)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from attnbench.calc.pattern_counts import comb_keys, comb_pairs
+from attnbench.calc.patterns import Block, SlidingWindow
 
 
 def default_stride(seq_kv: int) -> int:
@@ -49,6 +50,16 @@ class Strided(msgspec.Struct, frozen=True, kw_only=True):
         seen = ((distance >= low) & (distance <= high)) | (distance % self.stride == 0)
         return seen & (distance <= 0) if self.causal else seen
 
+    @property
+    def local(self) -> SlidingWindow:
+        """The window alone."""
+        return SlidingWindow(window=self.window, causal=self.causal)
+
+    @property
+    def comb(self) -> "Comb":
+        """What the window leaves: with `local`, each attended pair once."""
+        return Comb(of=self)
+
     def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: the window's, and the stride's before and after it."""
         keys = seq_kv if visible is None else visible
@@ -80,3 +91,27 @@ class Strided(msgspec.Struct, frozen=True, kw_only=True):
         for query in (first,) if joined else queries:
             stop = last if joined else query
             yield range(max(0, query + low), min(seq_kv, stop + high + 1))
+
+
+class Comb(msgspec.Struct, frozen=True, kw_only=True):
+    """The pairs of a `Strided` pattern outside its window: those of every k-th token."""
+
+    of: Strided
+
+    def allows(self, query: Any, key: Any) -> Any:
+        """Whether the pair is attended, and not in the window."""
+        low, high = self.of.reach
+        distance = key - query
+        return self.of.allows(query, key) & ((distance < low) | (distance > high))
+
+    def blocks(self, seq_q: int, seq_kv: int, rows: int) -> Iterator[Block]:
+        """Runs of queries of one residue modulo the stride, with the keys of that residue."""
+        step = self.of.stride
+        queries = range(seq_kv - seq_q, seq_kv)
+        for first in range(min(step, seq_q)):
+            positions = queries[first::step]
+            for start in range(0, len(positions), rows):
+                run = positions[start : start + rows]
+                stop = run[-1] + self.of.reach[0] if self.of.causal else seq_kv
+                keys = range(run[0] % step, stop, step)
+                yield Block(queries=run, partial=(keys,) if keys else ())

@@ -1,0 +1,61 @@
+"""The configurations of the linear-attention kernels, a target: chunk, features at once, warps.
+
+Chosen by what the compiler says of the alternatives (docs/kernels.md). Never raced on a GPU.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+
+from attnbench.errors import MachineError
+
+from ._targets import INTERPRETER, family
+
+
+class LinearConfig(NamedTuple):
+    """Tokens of a chunk, features that are held at once, warps, the load pipeline."""
+
+    block_c: int
+    block_f: int
+    num_warps: int
+    num_stages: int
+
+
+# (target, BLOCK_D), 16-bit inputs.
+_HALF = {
+    ("sm_80", 64): LinearConfig(64, 64, 4, 1),
+    ("sm_80", 128): LinearConfig(64, 32, 4, 1),
+    ("sm_90", 64): LinearConfig(64, 64, 4, 1),
+    ("sm_90", 128): LinearConfig(64, 32, 4, 1),
+    ("sm_100", 64): LinearConfig(64, 64, 4, 1),
+    ("sm_100", 128): LinearConfig(64, 32, 4, 1),
+    ("gfx942", 64): LinearConfig(64, 32, 4, 1),
+    ("gfx942", 128): LinearConfig(64, 32, 4, 1),
+}
+# fp32: IEEE multiply-adds on the plain cores.
+_SINGLE = LinearConfig(32, 32, 4, 1)
+_INTERPRETED_TOKENS = 256
+
+
+def config_for(
+    target: str, *, head_dim: int, dtype: torch.dtype, tokens: int, features: int
+) -> LinearConfig:
+    """The configuration that is shipped for `target`.
+
+    Raises:
+        MachineError: there is none for such a device.
+    """
+    if target == INTERPRETER:
+        chunk = min(_INTERPRETED_TOKENS, max(16, triton.next_power_of_2(tokens)))
+        return LinearConfig(chunk, max(16, triton.next_power_of_2(features)), 1, 1)
+    known = family(target)
+    if known is None:
+        raise MachineError(
+            f"the triton kernels have no configuration for {target}",
+            hint="They need compute capability 8.0 or newer, or gfx9.",
+        )
+    if dtype is torch.float32:
+        return _SINGLE
+    block_d = min(max(64, triton.next_power_of_2(head_dim)), 128)
+    return _HALF["sm_80" if known == "sm_86" else known, block_d]

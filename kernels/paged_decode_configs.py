@@ -1,0 +1,54 @@
+"""The configurations of `_paged_decode`, a target and head_dim, and how many splits.
+
+16 query heads are one matrix instruction high; wider ones (wgmma) would be mostly idle.
+Chosen by what the compiler says of the alternatives (docs/kernels.md). Never raced on a GPU.
+"""
+
+import torch
+import triton
+
+from attnbench.errors import MachineError
+
+from ._targets import INTERPRETER, Config, family
+
+_ROWS = 16
+_HALF = {"sm_80": Config(_ROWS, 64, 4, 3), "sm_90": Config(_ROWS, 64, 4, 3),
+         "sm_100": Config(_ROWS, 64, 4, 3), "gfx942": Config(_ROWS, 64, 4, 1)}  # fmt: skip
+_SINGLE = {"sm_80": Config(_ROWS, 32, 4, 2), "sm_90": Config(_ROWS, 32, 4, 2),
+           "sm_100": Config(_ROWS, 32, 4, 2), "gfx942": Config(_ROWS, 32, 2, 1)}  # fmt: skip
+_INTERPRETED_TOKENS = 512
+_MOST_SPLITS = 64
+_LEAST_TOKENS = 256  # of a split: less is all start and join
+_PROGRAMS_A_PROCESSOR = 2
+
+
+def config_for(target: str, *, head_dim: int, dtype: torch.dtype, tokens: int) -> Config:
+    """The configuration that is shipped for `target`; `tokens` is the longest sequence.
+
+    Raises:
+        MachineError: there is none for such a device.
+    """
+    if target == INTERPRETER:
+        return Config(
+            _ROWS, min(_INTERPRETED_TOKENS, max(16, triton.next_power_of_2(tokens))), 1, 1
+        )
+    known = family(target)
+    if known is None:
+        raise MachineError(
+            f"the triton kernels have no configuration for {target}",
+            hint="They need compute capability 8.0 or newer, or gfx9.",
+        )
+    known = "sm_80" if known == "sm_86" else known
+    return (_SINGLE if dtype is torch.float32 else _HALF)[known]
+
+
+def splits_for(*, programs: int, tokens: int, processors: int) -> int:
+    """Splits that keep `processors` busy where `programs` would run without any.
+
+    >>> splits_for(programs=16, tokens=32768, processors=132)
+    16
+    >>> splits_for(programs=512, tokens=32768, processors=132)
+    1
+    """
+    wanted = processors * _PROGRAMS_A_PROCESSOR // max(programs, 1)
+    return max(1, min(wanted, tokens // _LEAST_TOKENS, _MOST_SPLITS))
