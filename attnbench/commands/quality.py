@@ -10,7 +10,7 @@ from attnbench.commands._quality import Asked, find
 from attnbench.files import write_atomically
 from attnbench.report.emit import Format
 from attnbench.report.png import draw_png
-from attnbench.report.quality import document, panels
+from attnbench.report.quality import document, picture
 from attnbench.units import parse_length
 
 app = typer.Typer(add_completion=False)
@@ -59,6 +59,9 @@ def quality(
         )
     )  # fmt: skip
     if png is not None:
-        drawn, across, size = panels(found)
-        write_atomically(png, draw_png(drawn, title="attention", across=across, size=size))
+        drawn = picture(found)
+        write_atomically(
+            png,
+            draw_png(drawn.panels, title=drawn.title, across=drawn.across, size=drawn.size),
+        )
     write(document(found), fmt, json, output)

@@ -41,6 +41,13 @@ class Approximation(msgspec.Struct, frozen=True, kw_only=True):
         mine, params = self.at(shape)
         return None if self.variant.pattern is None else self.variant.pattern(mine, params)
 
+    def density(self, shape: AttentionShape) -> float | None:
+        """Share of all query-key pairs that its pattern attends; None where it is none."""
+        pattern = self.pattern(shape)
+        if pattern is None:
+            return None
+        return pattern.pairs(shape.seq_q, shape.seq_kv) / (shape.seq_q * shape.seq_kv)
+
 
 class Both(msgspec.Struct, frozen=True, kw_only=True):
     """The pairs that two patterns share: a sparse pattern in a layer with its own window."""
@@ -58,7 +65,7 @@ class ErrorOf(msgspec.Struct, frozen=True, kw_only=True):
 
     `rel_error` = ‖out − ref‖ / ‖ref‖ over all; `row_error_median` and `_p95`: the same
     of each row of each head. `mass_kept`: mean share of the exact weights that lies in
-    the pattern; None where it is none.
+    the pattern, `density` the pattern's share of all pairs; None where it is none.
     """
 
     variant: str
@@ -68,6 +75,7 @@ class ErrorOf(msgspec.Struct, frozen=True, kw_only=True):
     row_error_median: float
     row_error_p95: float
     mass_kept: float | None
+    density: float | None
 
 
 def approximations(
@@ -122,6 +130,8 @@ def error_of(
     """Errors against exact attention in the same form, over all rows and heads."""
     import torch
 
+    from attnbench.variants._support import shape_of
+
     exact = exact_output(query, key, value, Full(causal=approximation.causal))
     difference = output_of(approximation, query, key, value) - exact
     rows = difference.norm(dim=-1) / exact.norm(dim=-1)
@@ -134,4 +144,5 @@ def error_of(
         row_error_median=median,
         row_error_p95=p95,
         mass_kept=mass_kept,
+        density=approximation.density(shape_of(query, key)),
     )

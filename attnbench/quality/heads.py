@@ -51,16 +51,18 @@ def head_stats(
     entropy = query.new_zeros(heads, dtype=torch.float64)
     sink, last = entropy.clone(), entropy.clone()
     histogram = query.new_zeros(heads, tokens, dtype=torch.float64)
-    kept = {name: entropy.clone() for name in patterns}
+    kept = query.new_zeros(heads, len(patterns), dtype=torch.float64)
     at = torch.arange(tokens, device=query.device)
     for rows, weights in weights_by_rows(query, key, own):
         entropy += torch.special.entr(weights).sum((0, 2, 3))
         sink += weights[:, :, rows >= sinks, :sinks].sum((0, 2, 3))
         last += weights[:, :, rows < tokens - 1, -1].sum((0, 2))
+        pairs = weights.sum(0).flatten(1)  # [heads, rows · keys]
         distance = (rows[:, None] - at[None, :]).abs()
-        histogram.index_add_(1, distance.flatten(), weights.sum(0).flatten(1))
-        for name, pattern in patterns.items():
-            kept[name] += (weights * pattern.allows(rows[:, None], at[None, :])).sum((0, 2, 3))
+        histogram.index_add_(1, distance.flatten(), pairs)
+        for number, pattern in enumerate(patterns.values()):
+            seen = pattern.allows(rows[:, None], at[None, :]).double()
+            kept[:, number] += pairs @ seen.expand(len(rows), tokens).flatten()
     count = batch * tokens
     after_sinks = batch * max(1, tokens - sinks)
     return [
@@ -69,7 +71,7 @@ def head_stats(
             sink_mass=float(sink[head]) / after_sinks,
             last_mass=None if causal else float(last[head]) / (batch * max(1, tokens - 1)),
             by_distance=tuple((histogram[head] / count).tolist()),
-            by_pattern={name: float(mass[head]) / count for name, mass in kept.items()},
+            by_pattern=dict(zip(patterns, (kept[head] / count).tolist(), strict=True)),
         )
         for head in range(heads)
     ]

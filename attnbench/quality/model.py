@@ -37,7 +37,7 @@ class ModelError(msgspec.Struct, frozen=True, kw_only=True):
     """A variant's error over a model: by layer, and of the worst head in any layer.
 
     `rel_error` is the mean of the layers' ‖out − ref‖ / ‖ref‖; `mass_kept` the mean over
-    heads, None where the variant is no pattern.
+    heads and `density` the pattern's share of all pairs, None where the variant is none.
     """
 
     variant: str
@@ -47,6 +47,7 @@ class ModelError(msgspec.Struct, frozen=True, kw_only=True):
     worst_head: float
     worst_layer: int
     mass_kept: float | None
+    density: float | None
 
 
 def heads_of(
@@ -70,6 +71,8 @@ def model_errors(
     window of its own a pattern is taken within it; a variant that is no pattern cannot be,
     so it is judged on layers without.
     """
+    from attnbench.variants._support import shape_of
+
     for approximation in chosen:
         judged = [layer for layer in layers if _fits(approximation, layer)]
         if not judged:
@@ -92,6 +95,7 @@ def model_errors(
             worst_head=worst[0],
             worst_layer=worst[1],
             mass_kept=sum(kept) / len(kept) if kept else None,
+            density=approximation.density(shape_of(judged[0].query, judged[0].key)),
         )
 
 

@@ -42,25 +42,36 @@ def document(found: Quality) -> Document:
     )
 
 
-def panels(found: Quality) -> tuple[list[Panel], int, int]:
-    """Panels for a PNG, how many side by side, and their size in pixels.
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """Panels for a PNG: how many side by side, and their size in pixels."""
 
-    A panel a head of a model, by the root of the mass; else the needles' mass.
-    """
+    title: str
+    panels: tuple[Panel, ...]
+    across: int
+    size: int
+
+
+def picture(found: Quality) -> Picture:
+    """A panel a head of a model, by the root of the mass; else the needles' mass."""
     if found.model is not None:
-        drawn = [
+        drawn = tuple(
             Panel(title=title, grid=[[value**0.5 for value in row] for row in grid])
             for title, grid in found.model.maps
-        ]
-        return drawn, len(drawn) // found.model.layers, 128
+        )
+        return Picture(
+            title=f"{found.model.name}: mean attention, queries down, keys to the right, by root",
+            panels=drawn,
+            across=len(drawn) // found.model.layers,
+            size=128,
+        )
     needle = found.needle
-    if needle is None:
-        return [], 1, 0
+    assert needle is not None  # the command asks for one of the two
     by_variant = _by_variant(needle, "mass")
     grid = [[mass / NEEDLE_MASS for mass in row] for row in by_variant.values()]
     columns = [f"{d:,}" for d in needle.distances]
-    title = "needle's mass kept, by distance"
-    return [Panel(title=title, grid=grid, rows=list(by_variant), columns=columns)], 1, 480
+    panel = Panel(title="tokens before", grid=grid, rows=list(by_variant), columns=columns)
+    title = f"a needle's mass kept, {needle.shape.label}"
+    return Picture(title=title, panels=(panel,), across=1, size=480)
 
 
 def _gaussian_table(part: Gaussian) -> Table:
@@ -71,12 +82,13 @@ def _gaussian_table(part: Gaussian) -> Table:
             Column(key="rel_error", heading="rel_error", show=_ERROR, right=True),
             Column(key="row_error_median", heading="median row", show=_ERROR, right=True),
             Column(key="row_error_p95", heading="p95 row", show=_ERROR, right=True),
+            Column(key="density", heading="pairs", show=_SHARE, right=True),
             Column(key="mass_kept", heading="mass kept", show=_SHARE, right=True),
         ),
         rows=[
             [
                 e.variant + ("" if e.causal is part.shape.causal else " (not causal)"),
-                e.rel_error, e.row_error_median, e.row_error_p95, e.mass_kept,
+                e.rel_error, e.row_error_median, e.row_error_p95, e.density, e.mass_kept,
             ]
             for e in part.errors
         ],
@@ -124,6 +136,7 @@ def _model_table(part: Model) -> Table:
             Column(key="variant", heading="variant"),
             Column(key="rel_error", heading="mean layer", show=_ERROR, right=True),
             Column(key="worst_head", heading="worst head", show=_ERROR, right=True),
+            Column(key="density", heading="pairs", show=_SHARE, right=True),
             Column(key="mass_kept", heading="mass kept", show=_SHARE, right=True),
             *(
                 Column(key=f"layer_{n}", heading=f"layer {n}", show=_ERROR, right=True)
@@ -132,7 +145,7 @@ def _model_table(part: Model) -> Table:
         ),
         rows=[
             [
-                e.variant, e.rel_error, e.worst_head, e.mass_kept, *e.by_layer,
+                e.variant, e.rel_error, e.worst_head, e.density, e.mass_kept, *e.by_layer,
                 *[None] * (layers - len(e.by_layer)),
             ]
             for e in part.errors
