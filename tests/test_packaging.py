@@ -20,7 +20,7 @@ LAYERS = [
     {"calc", "catalog", "engines"},
     {"kernels", "profiles"},
     {"variants"},
-    {"measure", "validation", "verification", "gate", "aot"},
+    {"measure", "validation", "verification", "gate", "aot", "calibration"},
     {"quality"},
     {"report"},
     {"commands", "api"},

@@ -7,6 +7,7 @@ the methods of `HardwareSpec` answer for one device as software sees it.
 
 import msgspec
 
+from attnbench.spec.calibration import Calibration
 from attnbench.spec.dtype import Dtype
 
 _PEAK_OF = {
@@ -88,7 +89,8 @@ class HardwareSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     names a driver or torch gives it. `not_re_read` names the figures that were taken
     from memory and not read again. `devices` is how many devices software sees in one
     package (MI250X: 2). `unified_memory`: the CPU's and the GPU's are one. `note` is a
-    trap that a reader should know.
+    trap that a reader should know. `calibration` has fitted constants by engine, and
+    `default`.
     """
 
     name: str
@@ -104,6 +106,7 @@ class HardwareSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     not_re_read: str | None = None
     note: str | None = None
     measured: Measured | None = None
+    calibration: dict[str, Calibration] = {}
 
     @property
     def memory_bytes(self) -> int:

@@ -3,20 +3,22 @@
 from pathlib import Path
 
 from attnbench import profiles
+from attnbench.catalog import serving_rows, timing_rows
 from attnbench.errors import UserError
-from attnbench.validation import engine_logs, models
+from attnbench.validation import engine_logs, models, serving, timings
 from attnbench.validation.row import Row
 
 _SHIPPED = Path(next(iter(profiles.__path__))) / "corpora"
 _FORMS = (
-    "a YAML file of engine logs (a list of rows with id, engine, model), or a folder of models "
-    "(configs/*.json and expected.json)"
+    "a YAML file of engine logs (a list of rows with id, engine, model), a CSV of attention "
+    "timings (gpu, batch, heads, seqlen, ...) or of serving timings (model, gpu, ttft_ms, "
+    "tpot_ms, ...), or a folder of models (configs/*.json and expected.json)"
 )
 
 
 def shipped() -> tuple[Path, ...]:
     """The corpora that come with attnbench."""
-    found = (p for p in _SHIPPED.iterdir() if p.suffix in (".yaml", ".json"))
+    found = (p for p in _SHIPPED.iterdir() if p.suffix in (".yaml", ".json", ".csv"))
     return tuple(sorted(found))
 
 
@@ -38,4 +40,10 @@ def rows(path: Path | None) -> list[Row]:
         return engine_logs.rows(path)
     if path.suffix == ".json":
         return models.rows(path)
+    if path.suffix == ".csv":
+        header = set(timing_rows.header(path))
+        if set(timing_rows.NEEDED) <= header:
+            return timings.rows(path)
+        if set(serving_rows.NEEDED) <= header:
+            return serving.rows(path)
     raise UserError(f"{path}: not a form of corpus that is known", hint=f"A corpus is {_FORMS}.")

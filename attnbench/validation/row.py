@@ -7,11 +7,27 @@ import msgspec
 Figures = Mapping[str, float | None]
 
 
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """What sorts a row of timings: its series, GPU, engine and regimes.
+
+    `figure` is the one that is summed up. `ideal_error`: relative error of the time at
+    both published peaks, nothing fitted (efficiency 1).
+    """
+
+    figure: str
+    series: str
+    gpu: str
+    engine: str
+    regimes: tuple[str, ...]
+    ideal_error: float | None
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Predicted and reported figures by name, and which agree.
 
     `family` and `version` sort rows into the table of agreement. `low` and `high` bound
-    a prediction that is a band. `within` has the figures that both sides have.
+    a prediction that is a band. `within` has the figures that both sides have. `words` are
+    predictions that are no numbers.
     """
 
     id: str
@@ -25,6 +41,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     low: Mapping[str, float] = {}
     high: Mapping[str, float] = {}
     why: tuple[str, ...] = ()
+    words: Mapping[str, str] = {}
+    timing: Timing | None = None
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):

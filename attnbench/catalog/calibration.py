@@ -1,0 +1,110 @@
+"""Which calibrated constants serve a GPU and an engine: its own, or the nearest there are.
+
+A profile's `calibration` holds sets by engine and one `default`. What a GPU has not is
+looked for in `profiles/calibration/families.yaml`: the same engine on the GPU's family,
+the same kernel there, the same kernel anywhere, then the GPU's default, its family's and
+everyone's. Every answer says where it comes from.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from attnbench import profiles
+from attnbench.calc.attention_time import Constants
+from attnbench.catalog.yaml_file import read_yaml
+from attnbench.engines.attention import USUAL_STEP, AttentionEngine
+from attnbench.spec.calibration import Calibration, ServingCalibration
+from attnbench.spec.hardware import HardwareSpec
+
+_FOLDER = Path(next(iter(profiles.__path__))) / "calibration"
+ANY = "any"
+DEFAULT = "default"
+# Compute capabilities that share a kernel's design, and so its constants.
+_FAMILIES = {
+    "sm_80": "ampere", "sm_90": "hopper", "sm_100": "blackwell", "sm_103": "blackwell",
+    "sm_86": "gddr", "sm_89": "gddr", "sm_120": "gddr", "sm_121": "gddr",
+}  # fmt: skip
+
+
+class Families(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sets by family of GPUs (`any`: all), then by engine, kernel or `default`."""
+
+    families: dict[str, dict[str, Calibration]]
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Serving constants by engine (`any`: all)."""
+
+    engines: dict[str, ServingCalibration]
+
+
+def family_of(gpu: HardwareSpec) -> str:
+    """The family whose constants stand in for `gpu`'s own."""
+    return _FAMILIES.get(gpu.target or "", gpu.architecture or gpu.name)
+
+
+@cache
+def families() -> dict[str, dict[str, Calibration]]:
+    """The sets of families, as shipped."""
+    path = _FOLDER / "families.yaml"
+    return read_yaml(path, Families, label="profiles/calibration/families.yaml").families
+
+
+@cache
+def _engines() -> dict[str, ServingCalibration]:
+    path = _FOLDER / "engines.yaml"
+    return read_yaml(path, Engines, label="profiles/calibration/engines.yaml").engines
+
+
+def serving_constants(engine: str) -> ServingCalibration:
+    """The constants of an engine that serves whole models; everyone's where it has none."""
+    known = _engines()
+    return known.get(engine, known[ANY])
+
+
+def candidates(
+    gpu: HardwareSpec,
+    engine: AttentionEngine | None,
+    shared: dict[str, dict[str, Calibration]],
+) -> list[tuple[str, Calibration]]:
+    """Sets that may serve `engine` on `gpu`, the best first, each with its name."""
+    family = family_of(gpu)
+    own, near, far = gpu.calibration, shared.get(family, {}), shared.get(ANY, {})
+    asked: list[tuple[str, dict[str, Calibration], str]] = []
+    if engine is not None:
+        asked += [
+            (gpu.name, own, engine.key),
+            (family, near, engine.key),
+            (family, near, engine.kernel),
+            *((family, near, kernel) for kernel in engine.relatives),
+            (ANY, far, engine.kernel),
+        ]
+    asked += [(gpu.name, own, DEFAULT), (family, near, DEFAULT), (ANY, far, DEFAULT)]
+    return [(f"{where}.{key}", sets[key]) for where, sets, key in asked if key in sets]
+
+
+def constants_for(gpu: HardwareSpec, engine: AttentionEngine | None = None) -> Constants:
+    """The constants that serve `engine` (None: any good kernel) on `gpu` best."""
+    return constants_from(candidates(gpu, engine, families()), engine)
+
+
+def constants_from(
+    sets: Sequence[tuple[str, Calibration]], engine: AttentionEngine | None
+) -> Constants:
+    """The first constants of each kind among `sets`, which are named and in order."""
+    prefill = next((name, found) for name, found in sets if found.prefill is not None)
+    decode = next((name, found) for name, found in sets if found.decode is not None)
+    assert prefill[1].prefill is not None
+    assert decode[1].decode is not None
+    return Constants(
+        prefill=prefill[1].prefill,
+        decode=decode[1].decode,
+        prefill_band=prefill[1].prefill_band,
+        decode_band=decode[1].decode_band,
+        prefill_origin=prefill[0],
+        decode_origin=decode[0],
+        step=engine.step if engine else USUAL_STEP,
+    )

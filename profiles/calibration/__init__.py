@@ -1,0 +1,1 @@
+"""Calibrated constants that GPUs of a family share, as YAML."""
