@@ -61,7 +61,6 @@ class AttentionEngine(msgspec.Struct, frozen=True, kw_only=True):
             return "trtllm"
         return f"{self.framework}-{self.kernel}" if self.framework else self.kernel
 
-
     @property
     def relatives(self) -> tuple[str, ...]:
         """Kernels of the same design, the nearest first."""

@@ -37,6 +37,8 @@ _RECORDS = tuple(
     Column(key=key, heading=key)
     for key in ("corpus", "id", "family", "version", "figure", "predicted", "reported", "within")
 )
+
+
 def _percent(value: float) -> str:
     return f"{value:.1%}"
 
