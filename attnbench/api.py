@@ -61,6 +61,7 @@ def kv_cache(
     speculative_tokens: int = 0,
     draft_layers: int = 0,
     draft_model: str | None = None,
+    state_mode: str | None = None,
     kv_unified: bool = False,
 ) -> "KvAnswer":
     """Bytes of key-value cache and recurrent state; the fields of `kv-cache --json`.
@@ -88,6 +89,7 @@ def kv_cache(
         drafts=draft_layers,
         draft_model=draft_model,
         ds_mla=ds_mla,
+        state_mode=state_mode,
         unified=kv_unified,
     )
     known, ask = {str(kind): kind for kind in Semantics}, None

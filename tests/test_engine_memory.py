@@ -1,5 +1,6 @@
 """`memory --engine sglang` and `llama.cpp`, against what they print and their sources."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 
 from attnbench import kv_cache, model
 from attnbench.calc.engine_kinds import placed
+from attnbench.calc.engine_pages import StateMode
 from attnbench.calc.quantization import plain_scheme
-from attnbench.engines import llama_cpp, sglang_policy
+from attnbench.engines import llama_cpp, sglang_policy, vllm
 from attnbench.engines.llama_split import devices, weights
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
@@ -320,9 +322,43 @@ def test_the_stage_that_decides(attnbench: Call) -> None:
 
 
 def test_a_short_prompt_that_pins_a_third_of_the_pool(attnbench: Call) -> None:
-    ran = attnbench(
-        "memory", "qwen3.5-27b", "--weight-dtype", "int4", "--gpu", "rtx-4090", "--seq-len", "2k",
-        "--engine", "vllm@0.25.1", "--max-num-seqs", "8", "--kv-dtype", "fp8",
-        "--utilization", "0.84",
-    )  # fmt: skip
-    assert "a prompt of one token pins" in ran.out
+    # One full and three groups of states: four blocks for a token, of under twelve.
+    def asked(share: float) -> Any:
+        return attnbench(
+            "memory", "qwen3.5-27b", "--weight-dtype", "int4", "--gpu", "rtx-4090",
+            "--seq-len", "2k", "--engine", "vllm@0.25.1", "--max-num-seqs", "8",
+            "--kv-dtype", "fp8", "--utilization", share,
+        )  # fmt: skip
+
+    found = []
+    for percent in range(80, 100):
+        made = re.search(r"Blocks: (\d+) of 1,568", asked(percent / 100).out)
+        assert made is not None
+        pins = "a prompt of one token pins 4 of" in asked(percent / 100).out
+        assert pins == (0 < int(made[1]) <= 12)
+        found.append(pins)
+    assert any(found)
+    assert not all(found)
+
+
+@pytest.mark.parametrize(
+    ("mode", "block", "blocks"),
+    [("none", 528, 10 + 9), ("align", 528, 10 + 9 * 2), ("all", 768, 7 + 9 * 7)],
+)
+def test_states_by_mode(attnbench: Call, mode: str, block: int, blocks: int) -> None:
+    # One group of 4 full layers, nine of 4 Mamba-2 layers, whose scan reads 256 tokens at once.
+    made = attnbench(
+        "kv-cache", "granite-4.0-h-micro", "--semantics", "vllm@0.15.1", "--seq-len", "5000",
+        "--state-mode", mode, "--json",
+    ).json["engine"]  # fmt: skip
+    assert made["block_tokens"] == block
+    assert made["state_mode"] == mode
+    assert sum(group["blocks_admission"] for group in made["groups"]) == blocks
+
+
+@pytest.mark.parametrize(("version", "align"), [((0, 15, 1), 64), ((0, 33), 128)])
+def test_latents_align_a_hybrid_s_block(version: tuple[int, ...], align: int) -> None:
+    assert vllm.state_align(version, latent=True, mode=StateMode.NONE, scan=0) == align
+    assert vllm.state_align(version, latent=False, mode=StateMode.ALIGN, scan=256) == 16
+    assert vllm.state_align(version, latent=False, mode=StateMode.ALL, scan=256) == 256
+    assert vllm.state_align(version, latent=False, mode=StateMode.ALL, scan=0) == 2048

@@ -81,6 +81,7 @@ class Mamba2(msgspec.Struct, frozen=True, kw_only=True):
     out_bias: bool | None = None
     gate_norm: bool = True
     engine_fp32: bool = False
+    scan: int = 0
 
 
 def mamba2(at: str, m: Mamba2) -> Block:
@@ -106,7 +107,7 @@ def mamba2(at: str, m: Mamba2) -> Block:
             engine_fp32=m.engine_fp32,
         ),
     )
-    return (Recurrent(name="mamba2", states=states, heads=m.heads),), made
+    return (Recurrent(name="mamba2", states=states, heads=m.heads, scan=m.scan),), made
 
 
 class DeltaNet(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from attnbench.catalog import load_model
 from attnbench.catalog.quantization_config import own_dtype, scheme_of
 from attnbench.engines import llama_cpp, sglang, vllm
 from attnbench.engines._versions import parse_version
-from attnbench.engines.cache_ask import drafter_of, ggml_type, parse_engine
+from attnbench.engines.cache_ask import drafter_of, ggml_type, mode_of, parse_engine
 from attnbench.engines.engine_memory import EngineMemory, Solve, Start
 from attnbench.engines.engine_memory import answer as solved
 from attnbench.engines.launch import Launch, state_dtype
@@ -74,6 +74,7 @@ def _vllm(
         drafts=options.drafts,
         drafter=drafter_of(options),
         drafter_bytes=_drafter_bytes(request, options),
+        state_mode=mode_of(options),
         encoder_len=work.encoder_len or model.encoder_length or work.seq_len,
         gpu_total=gpu.memory_bytes,
         gpu_name=gpu.name,

@@ -66,6 +66,10 @@ def kv_cache(
     draft_model: Annotated[
         str | None, typer.Option(help="vLLM, SGLang: model that drafts beside it.")
     ] = None,
+    state_mode: Annotated[
+        str | None,
+        typer.Option(help="vLLM: states a sequence keeps: none, align or all (a block)."),
+    ] = None,
     kv_unified: Annotated[
         bool, typer.Option("--kv-unified", help="llama.cpp: sequences share one stream of cells.")
     ] = False,
@@ -95,6 +99,7 @@ def kv_cache(
         drafts=draft_layers,
         draft_model=draft_model,
         ds_mla=ds_mla,
+        state_mode=state_mode,
         unified=kv_unified,
     )
     ask = None

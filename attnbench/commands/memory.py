@@ -72,6 +72,9 @@ def memory(
     draft_model: Annotated[
         str | None, _engine("Model that drafts beside it (vLLM, SGLang).")
     ] = None,
+    state_mode: Annotated[
+        str | None, _engine("vLLM: states a sequence keeps: none, align or all (a block).")
+    ] = None,
     kv_unified: Annotated[
         bool,
         typer.Option(
@@ -157,6 +160,7 @@ def memory(
         drafts=draft_layers,
         draft_model=draft_model,
         ds_mla=ds_mla,
+        state_mode=state_mode,
         unified=kv_unified,
         gpu_layers=gpu_layers,
     )

@@ -10,7 +10,7 @@ from attnbench.calc.kv_answer import KvAnswer
 from attnbench.calc.kv_report import KindRow
 from attnbench.catalog.quantization_config import own_dtype
 from attnbench.engines import sglang, vllm
-from attnbench.engines.cache_ask import Ask, about, name
+from attnbench.engines.cache_ask import Ask, about, mode_of, name
 from attnbench.engines.cache_pools import llama_answer, sglang_answer
 from attnbench.engines.launch import Launch, layout, state_dtype
 from attnbench.errors import UserError
@@ -52,6 +52,7 @@ def launch_of(base: KvAnswer, model: ModelSpec, ask: Ask) -> Launch:
         speculative=ask.options.speculative,
         drafts=ask.options.drafts,
         drafter=ask.drafter,
+        state_mode=mode_of(ask.options),
         encoder_len=base.encoder_len or model.encoder_length or base.seq_len,
     )
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from attnbench.calc.engine_kinds import Placed, placed
+from attnbench.calc.engine_pages import StateMode
 from attnbench.calc.kv_answer import KvAnswer
 from attnbench.calc.stages import held_by
 from attnbench.catalog import load_model
@@ -54,6 +55,19 @@ def drafter_of(options: Options) -> tuple[Placed, ...]:
         UserError: there is no such model.
     """
     return placed(load_model(options.draft_model)) if options.draft_model else ()
+
+
+def mode_of(options: Options) -> StateMode | None:
+    """The mode of states asked for; None is the release's.
+
+    Raises:
+        UserError: there is no such mode.
+    """
+    if options.state_mode is None:
+        return None
+    if options.state_mode not in list(StateMode):
+        raise unknown_name("--state-mode", options.state_mode, [str(mode) for mode in StateMode])
+    return StateMode(options.state_mode)
 
 
 def parse_engine(

@@ -144,7 +144,12 @@ def layout(launch: Launch) -> Plan:
         kinds(layers, widths),
         stage_ranges(count, launch.pp),
         pad_below=launch.policy.pad_below,
-        align=vllm.STATE_ALIGN,
+        align=vllm.state_align(
+            launch.version,
+            latent=any(isinstance(m, Latent) for m, _ in layers),
+            mode=launch.load.mode,
+            scan=max((m.scan for m, _ in layers if isinstance(m, Recurrent)), default=0),
+        ),
     )
 
 

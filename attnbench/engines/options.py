@@ -17,6 +17,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     drafts: int = 0
     draft_model: str | None = None
     ds_mla: bool = False
+    state_mode: str | None = None
     unified: bool = False
     gpu_layers: int | None = None
 
@@ -25,12 +26,12 @@ FLAGS = {
     "page_size": "--page-size", "dcp": "--dcp", "speculative": "--speculative-tokens",
     "drafts": "--draft-layers",
     "draft_model": "--draft-model", "ds_mla": f"--kv-dtype {DS_MLA}", "unified": "--kv-unified",
-    "gpu_layers": "--gpu-layers",
+    "gpu_layers": "--gpu-layers", "state_mode": "--state-mode",
 }  # fmt: skip
 
 
 _OWN = {
-    "vllm": {"page_size", "dcp", "speculative", "drafts", "draft_model", "ds_mla"},
+    "vllm": {"page_size", "dcp", "speculative", "drafts", "draft_model", "ds_mla", "state_mode"},
     "sglang": {"page_size", "speculative", "drafts", "draft_model"},
     "llama.cpp": {"unified", "gpu_layers"},
 }

@@ -8,6 +8,7 @@ and 0.33.0: `v1/core/kv_cache_utils.py` (groups, the printed line), `v1/kv_cache
 """
 
 import enum
+import math
 
 import msgspec
 
@@ -24,7 +25,6 @@ __all__ = ["has_since", "version_of", "version_of_page"]  # read through this mo
 
 NAME = "vllm"
 BLOCK = 16
-STATE_ALIGN = 16
 
 
 class TokensLine(enum.StrEnum):
@@ -205,6 +205,23 @@ def non_torch(version: Version | None, gpus: int, *, unified: bool, vendor: str 
     alone = policy(version).non_torch
     band = next((band for least, band in _NON_TORCH_SEVERAL if gpus >= least), alone)
     return band + _HOST if unified else band
+
+
+_STATE_ALIGN = 16
+# With MLA an attention block is a whole number of the kernels' blocks.
+_LATENT_ALIGN = (((0,), 64), ((0, 29), 128))
+_SCAN = 2048  # of a scan whose configuration does not say
+
+
+def state_align(version: Version | None, *, latent: bool, mode: StateMode, scan: int) -> int:
+    """What the attention block of a hybrid is a multiple of.
+
+    Where a state is kept a block (mode all), also of the tokens that a `scan` reads at once.
+
+    Source: vLLM, `HybridAttentionMambaModelConfig`, from 0.18 on `_align_hybrid_block_size`.
+    """
+    align = pick(_LATENT_ALIGN, version) if latent else _STATE_ALIGN
+    return math.lcm(align, scan or _SCAN) if mode is StateMode.ALL else align
 
 
 def batches_in_flight(version: Version | None, pp: int) -> int:

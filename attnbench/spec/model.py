@@ -168,11 +168,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recurrent(msgspec.Struct, frozen=True, kw_only=True, tag="recurrent"):
-    """A mixer with a state instead of a cache; `name` is its kind: mamba, mamba2, ..."""
+    """A mixer with a state instead of a cache; `name` is its kind: mamba, mamba2, ...
+
+    `scan` tokens are read at once, where the configuration says so.
+    """
 
     name: str
     states: tuple[State, ...]
     heads: int = 0
+    scan: int = 0
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, tag="shared"):

@@ -79,6 +79,7 @@ def _mamba(c: Fields, s: Sizes, *, parallel: bool = False) -> Block:
         groups=c.integer("mamba_n_groups"),
         kernel=c.integer("mamba_d_conv"),
         inner=inner,
+        scan=c.maybe("mamba_chunk_size") or 0,
         conv_bias=c.flag("mamba_conv_bias", True),
         bias=c.flag("mamba_proj_bias"),
         out_bias=c.flag("projectors_bias") if parallel else None,

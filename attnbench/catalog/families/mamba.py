@@ -69,6 +69,7 @@ def _mamba2(c: Fields, at: str) -> Block:
         groups=c.integer("n_groups"),
         kernel=c.integer("conv_kernel"),
         inner=inner,
+        scan=c.maybe("chunk_size") or 0,
         conv_bias=c.flag("use_conv_bias", True),
         bias=c.flag("use_bias"),
     )

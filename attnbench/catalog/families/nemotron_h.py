@@ -75,6 +75,7 @@ def _mamba(c: Fields, s: Sizes) -> Block:
         groups=c.maybe("mamba_n_groups") or c.integer("n_groups"),
         kernel=c.maybe("mamba_d_conv") or c.integer("conv_kernel"),
         inner=heads * dim,
+        scan=c.maybe("chunk_size") or 0,
         conv_bias=conv_bias is True,
         bias=c.flag("use_bias"),
         engine_fp32=c.text("mamba_ssm_cache_dtype", "float32") == "float32",

@@ -132,6 +132,7 @@ def _mamba2(c: Fields, s: Sizes) -> Block:
         groups=c.integer("mamba_ngroups"),
         kernel=c.integer("mamba_d_conv"),
         inner=inner,
+        scan=c.maybe("chunk_size") or 0,
         bias=bias,
     )
     return mamba2(f"{_AT}.mamba", sizes)
