@@ -21,7 +21,7 @@ from attnbench.measure.user_kernels import read_user_variants
 from attnbench.report.emit import Format
 from attnbench.report.verification import verify_document
 from attnbench.verification.finding import Finding, Skip, Subject
-from attnbench.verification.suite import find_subjects, parse_dtypes
+from attnbench.verification.suite import find_subjects, parse_dtypes, share_imports
 from attnbench.verification.suite import verify as run_checks
 
 app = typer.Typer(add_completion=False)
@@ -46,6 +46,7 @@ def verify(
     With --variant FILE.py:NAME alone, that kernel of your own is verified alone.
     """
     wanted = parse_dtypes(split_names(dtypes))
+    share_imports()
     found = find_device(device)
     users = read_user_variants(variant or [], found.type)
     subjects = find_subjects(split_names(variants), split_names(backends), users)

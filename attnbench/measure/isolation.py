@@ -44,6 +44,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     at: str = ""
 
 
+def preload(*modules: str) -> None:
+    """Have the server import `modules` too, for jobs that all need them; before the first job."""
+    PRELOAD.extend(module for module in modules if module not in PRELOAD)
+
+
 def run_isolated(
     job: Job,
     payload: Any,

@@ -163,10 +163,13 @@ def _over_the_roof(
 
 
 def settings_text(row: ResultRow) -> str:
-    """What a row's settings are beside its variant's defaults: 'window=64'; '' for none."""
-    variant = load_variant(row.variant)
-    plain = variant.resolve(row.shape, variant.defaults)
+    """What a row's settings are beside its variant's defaults: 'window=64'; '' for none.
+
+    A user's kernel is held against the variant that it computes.
+    """
     params = msgspec.json.decode(row.params, type=dict[str, Any])
+    variant = load_variant(params.pop("computes", row.variant))
+    plain = variant.resolve(row.shape, variant.defaults)
     return ", ".join(f"{k}={v}" for k, v in sorted(params.items()) if plain.get(k) != v)
 
 

@@ -3,6 +3,7 @@
 Each module holds `VARIANT`. Names that start with an underscore are not variants.
 """
 
+import functools
 import importlib
 import pkgutil
 
@@ -10,6 +11,7 @@ from attnbench.errors import unknown_name
 from attnbench.variants._protocol import Variant
 
 
+@functools.cache
 def variant_names() -> tuple[str, ...]:
     """Names of the variants there are, sorted."""
     return tuple(

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import multiprocessing
 import os
 import sys
 import traceback
@@ -83,6 +84,7 @@ def _load(path: str, name: str, interpret: bool, files: tuple[tuple[str, str], .
 @functools.cache
 def _run(path: str, interpret: bool) -> ModuleType:
     """The file's module. Modules beside it are found after all others."""
+    assert multiprocessing.parent_process() is not None, "a user's file runs in a child alone"
     file = Path(path)
     module_name = f"attnbench_user_{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from attnbench.errors import UserError, unknown_name
-from attnbench.measure.isolation import run_isolated
+from attnbench.measure.isolation import preload, run_isolated
 from attnbench.spec.dtype import Dtype, parse_dtype
 from attnbench.variants import load_variant, variant_names
 from attnbench.variants._support import DTYPES
@@ -19,6 +19,15 @@ from attnbench.verification.worker import Job, Word, verify_subject
 LADDER = (Dtype.FP32, Dtype.BF16, Dtype.FP16, Dtype.FP8_E4M3, Dtype.FP8_E5M2)
 
 Results = list[Finding | Skip]
+
+
+def share_imports() -> None:
+    """Have each child find imported what every check needs; call it before the first child.
+
+    Autograd imports its symbolic shapes (sympy, a second) at the first gradient.
+    """
+    checks = (f"attnbench.verification.checks.{name}" for name in check_names())
+    preload("torch.fx.experimental.symbolic_shapes", *checks)
 
 
 def find_subjects(

@@ -29,10 +29,9 @@ def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
 @contextmanager
 def _poisoned() -> Iterator[None]:
     """Torch fills new memory in its deterministic mode, and only there."""
-    before = torch.are_deterministic_algorithms_enabled()
-    warn = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn)
+        torch.set_deterministic_debug_mode(before)
