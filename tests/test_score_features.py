@@ -58,6 +58,8 @@ def cases() -> Iterator[Any]:
     for name in variant_names():
         variant = load_variant(name)
         for backend in variant.backends:
+            if backend.name == "flex":
+                continue  # compiles for seconds a shape: tests/test_flex.py
             for wanted in SETS:
                 if set(wanted) <= variant.features:
                     label = "-".join([name, backend.name, *wanted])
@@ -88,12 +90,12 @@ def test_a_backend_runs_a_feature_or_says_why_not(
     variant: Variant, backend: Backend, wanted: dict[str, Any]
 ) -> None:
     interpreted = "cpu" in backend.interpreted_on
-    dtype = Dtype.FP32 if interpreted or backend.name == "flex" else Dtype.FP64
+    dtype = Dtype.FP32 if interpreted else Dtype.FP64
     base = msgspec.structs.replace(SHAPE, dtype=dtype)
     if interpreted:
         base = msgspec.structs.replace(base, batch=2, heads=3, kv_heads=1)
     some = list(shapes(variant, base))
-    if interpreted or backend.name == "flex":  # slow
+    if interpreted:  # slow
         some = [s for s in some if s.causal and s.seq_q <= s.seq_kv][:1]
     mode = Mode.DECODE if variant.modes == {Mode.DECODE} else Mode.FWD
     ran = 0

@@ -4,6 +4,7 @@ from attnbench.calc.pattern_bigbird import BigBird
 from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape
 from attnbench.variants._blocked import blocked_backend
+from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Params, Variant
 from attnbench.variants._support import pattern_cost_of, unchanged
 
@@ -36,7 +37,10 @@ VARIANT = Variant(
     resolve=unchanged,
     pattern=_pattern,
     cost=pattern_cost_of(_pattern),
-    backends=(blocked_backend(_pattern),),
+    backends=(
+        blocked_backend(_pattern),
+        flex_backend(_pattern),
+    ),
     features=PAIRWISE,
     least={"global_blocks": 0, "random_blocks": 0, "seed": 0},
 )

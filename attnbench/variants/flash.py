@@ -8,6 +8,7 @@ from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._flash_triton import triton_backend
+from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._support import full, lens_of, pattern_cost_of, supports_dtype, unchanged
 from attnbench.variants._transforms import featured
@@ -76,6 +77,7 @@ VARIANT = Variant(
     cost=pattern_cost_of(full),
     backends=(
         *(_sdpa(n) for n in ("sdpa", "sdpa.flash", "sdpa.efficient", "sdpa.cudnn")),
+        flex_backend(full),
         triton_backend(full),
     ),
     features=PAIRWISE,

@@ -5,6 +5,7 @@ from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._flash_triton import triton_backend
+from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Params, Variant
 from attnbench.variants._support import pattern_cost_of, unchanged
 
@@ -37,6 +38,7 @@ VARIANT = Variant(
     cost=pattern_cost_of(_pattern),
     backends=(
         blocked_backend(_pattern),
+        flex_backend(_pattern),
         triton_backend(_pattern, _triton_options, _triton_refuses),
     ),
     features=PAIRWISE,

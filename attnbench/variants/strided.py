@@ -7,6 +7,7 @@ from attnbench.calc.pattern_strided import Strided, default_stride
 from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._blocked import ROWS
+from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._support import pattern_cost_of, supports_dtype
 from attnbench.variants._transforms import featured
@@ -66,6 +67,7 @@ VARIANT = Variant(
             "sink_logit",
             "padding",
         ),
+        flex_backend(_pattern),
     ),
     features=PAIRWISE,
     least={"stride": 0},
