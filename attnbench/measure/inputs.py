@@ -26,6 +26,17 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     grad_output: "Tensor | None"
 
 
+def clone(inputs: Inputs) -> Inputs:
+    """The same values in memory of their own."""
+    grad = inputs.grad_output
+    return Inputs(
+        query=inputs.query.clone(),
+        key=inputs.key.clone(),
+        value=inputs.value.clone(),
+        grad_output=None if grad is None else grad.clone(),
+    )
+
+
 def make_inputs(shape: AttentionShape, mode: Mode, device_type: str) -> Inputs:
     """Inputs of `shape`: drawn in fp32 on the CPU, so that every device gets the same."""
     import torch

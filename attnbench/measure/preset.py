@@ -53,7 +53,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     At least `rounds` rounds, at most `max_rounds`; a point stops between them when
     its 95% interval is within `target_ci` of its median each way, or when it has
     been timed for `point_s`. A round takes about `round_ms` of samples, one at
-    least. `cache` cold: the last-level cache is flushed before each sample.
+    least. `cache` cold: the last-level cache is flushed before each sample. `timer`
+    auto: device events on a GPU, the host's clock on a CPU; a CUDA graph takes copies of
+    the inputs in turn for a cold cache.
     """
 
     rounds: int
@@ -63,6 +65,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     point_s: float
     target_ci: float
     cache: Literal["warm", "cold"]
+    timer: Literal["auto", "device_events", "cuda_graph", "host_clock"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from attnbench.measure.plan import Group, Point, params_text
 from attnbench.measure.preset import Timing
 from attnbench.measure.recipe import recipe
 from attnbench.measure.statistics import Timed, log_log_slope, summarise
+from attnbench.measure.timer import regime
 from attnbench.measure.worker import Outcome
 from attnbench.spec.result import ResultRow, Status
 from attnbench.variants import load_variant
@@ -126,7 +127,9 @@ def _row(
         "rounds": timed.rounds,
         "samples": timed.samples,
         "timer": timer,
-        "cache_regime": bench.timing.cache,
+        "cache_regime": regime(
+            bench.timing.cache, held_bytes(shape, point.mode), bench.device.cache_bytes
+        ),
         "setup_ms": outcome.setup_ms,
         "first_call_ms": outcome.first_call_ms,
         "pairs": cost.pairs,

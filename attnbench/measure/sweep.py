@@ -12,26 +12,19 @@ import msgspec
 from attnbench import __version__
 from attnbench.catalog.hardware import find_by_device_name
 from attnbench.errors import MachineError, missing_extra
-from attnbench.measure import environment, expect, memory, rows, worker
+from attnbench.measure import environment, expect, rows, worker
 from attnbench.measure.environment import Device
-from attnbench.measure.isolation import Ended, run_isolated
+from attnbench.measure.isolation import run_isolated
 from attnbench.measure.journal import Journal, open_journal
-from attnbench.measure.plan import Group, Point, predicted_bytes
+from attnbench.measure.plan import Group, predicted_bytes
 from attnbench.measure.preset import Preset
 from attnbench.measure.rows import Bench, Roof
-from attnbench.measure.worker import GroupJob, GroupOutcome, Outcome
+from attnbench.measure.settle import settle
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.result import ResultRow, Status
-from attnbench.units import GIB, format_gib
+from attnbench.units import format_gib
 
 _SHARE_OF_FREE = 0.8  # of the memory free at the start that one point may take
-_CHECK_MARGIN = GIB  # references and inputs that a group's process holds beside a point
-
-_STATUS_OF_FAILURE = {
-    "timeout": Status.TIMEOUT,
-    "crash": Status.ERROR,
-    "error": Status.ERROR,
-}
 
 
 class Progress(Protocol):
@@ -179,8 +172,9 @@ def _finish_group(
     progress.start_group(number, len(plan.groups), group, len(left))
     start = time.monotonic()
     rest = msgspec.structs.replace(group, points=left)
-    outcomes, spent, timer = _run_group(plan, rest)
-    made = rows.group_rows(rest, outcomes, timer, bench)
+    settled = settle(plan, rest)
+    outcomes = settled.outcomes
+    made = rows.group_rows(rest, outcomes, settled.timer, bench)
     journal.append(
         made,
         {
@@ -189,72 +183,14 @@ def _finish_group(
             if outcomes[i].status is Status.OK
         },
     )
-    before = journal.run.get("seconds", {})
-    journal.write_run(seconds={k: before.get(k, 0.0) + v for k, v in spent.items()})
-    progress.end_group(group, made, time.monotonic() - start)
-
-
-def _run_group(plan: Plan, group: Group) -> tuple[dict[int, Outcome], dict[str, float], str]:
-    """Outcomes of a group. Where its process dies, again without the point it died at."""
-    settled = {
-        i: Outcome(status=Status.SKIPPED, note=plan.skipped[point.key])
-        for i, point in enumerate(group.points)
-        if point.key in plan.skipped
-    }
-    spent = {"check_s": 0.0, "setup_s": 0.0, "memory_s": 0.0, "timed_s": 0.0}
-    timer = ""
-    while len(settled) < len(group.points):
-        ended = _in_child(plan, group, frozenset(settled))
-        if ended.failed is None:
-            result: GroupOutcome = ended.result
-            settled |= result.outcomes
-            timer = result.timer
-            for phase in spent:
-                spent[phase] += getattr(result, phase)
-            break
-        failure = Outcome(status=_STATUS_OF_FAILURE[ended.failed], note=ended.reason)
-        if ended.at:
-            settled[int(ended.at)] = failure
-        else:  # before any point: the inputs themselves cannot be made
-            settled |= {i: failure for i in range(len(group.points)) if i not in settled}
-    if plan.memory and plan.device.type == "cpu":
-        start = time.monotonic()
-        for i, point in enumerate(group.points):
-            if settled[i].status is Status.OK:
-                _add_host_peak(plan, point, settled[i])
-        spent["memory_s"] += time.monotonic() - start
-    return settled, spent, timer
-
-
-def _in_child(plan: Plan, group: Group, skip: frozenset[int]) -> Ended:
-    job = GroupJob(
-        group=group, skip=skip, device=plan.device, timing=plan.preset.timing, memory=plan.memory
+    took = time.monotonic() - start
+    spent = {**settled.spent_s, "wall_s": took}
+    seen = {"group": group.label, "before_and_after": msgspec.to_builtins(settled.readings)}
+    journal.write_run(
+        **{phase: journal.run.get(phase, 0.0) + seconds for phase, seconds in spent.items()},
+        telemetry=[*journal.run.get("telemetry", []), seen],
     )
-    return run_isolated(
-        worker.run_group,
-        job,
-        time_limit_s=plan.preset.time_limit_s,
-        memory_limit_bytes=_limit_for_child(plan),
-    )
-
-
-def _add_host_peak(plan: Plan, point: Point, outcome: Outcome) -> None:
-    ended = run_isolated(
-        memory.host_peak,
-        point,
-        time_limit_s=plan.preset.time_limit_s,
-        memory_limit_bytes=_limit_for_child(plan),
-    )
-    if ended.failed:
-        outcome.note = f"memory not measured: {ended.reason}"
-    else:
-        outcome.peak = ended.result
-
-
-def _limit_for_child(plan: Plan) -> int | None:
-    if plan.device.type != "cpu":
-        return None  # the device's allocator refuses by itself; host memory is not the point
-    return plan.memory_limit_bytes + _CHECK_MARGIN
+    progress.end_group(group, made, took)
 
 
 def _roofs(device: Device) -> dict[str, Roof]:

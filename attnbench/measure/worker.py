@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from attnbench.calc.operands import held_bytes
 from attnbench.measure import accuracy, memory
 from attnbench.measure.environment import Device, describe_device
-from attnbench.measure.inputs import Inputs, make_inputs
+from attnbench.measure.inputs import Inputs, clone, make_inputs
 from attnbench.measure.isolation import Say
 from attnbench.measure.plan import Group, Point
 from attnbench.measure.preset import Timing
 from attnbench.measure.rounds import Candidate, time_rounds, warm_up
-from attnbench.measure.timer import Call, make_timer
+from attnbench.measure.telemetry import Reading, look
+from attnbench.measure.timer import Call, Rotated, copies_needed, make_timer
 from attnbench.spec.attention import Mode
 from attnbench.spec.result import Status
 
@@ -47,14 +49,15 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 class GroupOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes by index of point, and where the time went."""
+    """Outcomes by index of point, where the time went, and the device before and after."""
 
     outcomes: dict[int, Outcome]
     timer: str
     check_s: float
     setup_s: float
     memory_s: float
-    timed_s: float
+    calls_s: float
+    readings: tuple[Reading, Reading]
 
 
 def probe(wanted: str, say: Say) -> Device:
@@ -79,9 +82,12 @@ class _Runner:
         self.say = say
         self.outcomes: dict[int, Outcome] = {}
         self.calls: dict[int, Call] = {}
-        self.seconds = {"check": 0.0, "setup": 0.0, "memory": 0.0, "timed": 0.0}
+        self.seconds = {"check": 0.0, "setup": 0.0, "memory": 0.0}
         self.timer = make_timer(
-            job.device.type, cache=job.timing.cache, cache_bytes=job.device.cache_bytes
+            job.device.type,
+            kind=job.timing.timer,
+            cache=job.timing.cache,
+            cache_bytes=job.device.cache_bytes,
         )
         self.inputs = make_inputs(job.group.shape, job.group.mode, job.device.type)
         self.checker = accuracy.Checker(self.inputs, job.group.shape, job.group.mode)
@@ -114,7 +120,7 @@ class _Runner:
 
     def _prepare(self, index: int, point: Point, outcome: Outcome) -> None:
         start = time.perf_counter()
-        call = build_call(point, self.inputs, self.job.device.type)
+        call = self._call(point)
         outcome.setup_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
         result = call()
@@ -133,6 +139,16 @@ class _Runner:
             return
         self.calls[index] = call
 
+    def _call(self, point: Point) -> Call:
+        """The call to be timed; on copies of the inputs in turn where the timer asks for it."""
+        device, cache_bytes = self.job.device.type, self.job.device.cache_bytes
+        copies = 1
+        if self.timer.rotates and self.job.timing.cache == "cold" and cache_bytes:
+            copies = copies_needed(held_bytes(point.shape, point.mode), cache_bytes)
+        calls = [build_call(point, self.inputs, device)]
+        calls += [build_call(point, clone(self.inputs), device) for _ in range(copies - 1)]
+        return Rotated(calls) if copies > 1 else calls[0]
+
     def _device_peak(self, point: Point, outcome: Outcome) -> None:
         outcome.peak = memory.device_peak(
             lambda: build_call(point, self.inputs, self.job.device.type)(), point
@@ -149,12 +165,15 @@ class _Runner:
         """Time every point that was proven, and answer for the whole group."""
         self.checker.forget()
         candidates = {i: Candidate(label=str(i), call=call) for i, call in self.calls.items()}
-        self._spend("timed", lambda: self._time(candidates))
+        before = look(self.job.device.type)
+        self._time(candidates)
         for index, candidate in candidates.items():
             self.outcomes[index].rounds_ms = candidate.rounds_ms
         return GroupOutcome(
             outcomes=self.outcomes,
             timer=self.timer.name,
+            calls_s=self.timer.inside_ms / 1e3,
+            readings=(before, look(self.job.device.type)),
             **{f"{phase}_s": spent for phase, spent in self.seconds.items()},
         )
 

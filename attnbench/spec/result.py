@@ -61,7 +61,10 @@ class ResultRow:
     rounds: int | None = _column("rounds timed", None)
     samples: int | None = _column("samples kept, all rounds", None)
     timer: str | None = _column("timer that ran: host_clock, device_events", None)
-    cache_regime: str | None = _column("cold (flushed before each sample) or warm", None)
+    cache_regime: str | None = _column(
+        "cold: nothing of it is in the last-level cache; warm; streaming: over twice the cache",
+        None,
+    )
     setup_ms: float | None = _column("masks, block lists, features, compilation, ms", None)
     first_call_ms: float | None = _column("the first call, ms", None)
     pairs: int | None = _column("batch * heads * query-key pairs attended, exact", None)
