@@ -197,6 +197,30 @@ def online_softmax(scores, factor, top, total):
 
 
 @triton.jit
+def weigh(
+    products, top, total, query_at, key_at, keys, left, right, sinks, slope, factor, cap,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, MASKED: tl.constexpr, RAGGED: tl.constexpr,
+):  # fmt: skip
+    # From products q·k of a tile [M, N] to what `online_softmax` answers of their logits.
+    # MASKED: some pairs are not seen; RAGGED: some keys may lie past the last.
+    scores = products
+    if SOFT_CAP:
+        scores = soft_cap(scores * factor, cap)
+    elif ALIBI:
+        scores = scores * factor
+    if ALIBI:
+        scores = biased(scores, slope, query_at, key_at, CAUSAL)
+    if MASKED and (CAUSAL or WINDOW):
+        seen = visible(query_at, key_at, left, right, sinks, CAUSAL, WINDOW, SINKS)
+        scores = tl.where(seen, scores, float("-inf"))
+    if MASKED and RAGGED:
+        scores = tl.where(key_at < keys, scores, float("-inf"))
+    # Under a soft-cap or a bias the scores are logits already.
+    return online_softmax(scores, 1.0 if SOFT_CAP or ALIBI else factor, top, total)
+
+
+@triton.jit
 def finish(acc, top, total):
     # O = acc / sum [M, D], and the natural-log LSE [M]. A row that saw nothing has
     # sum 0: it gives 0 and -inf.

@@ -15,6 +15,7 @@ class Config(NamedTuple):
     block_n: int
     num_warps: int
     num_stages: int
+    carry: int = 0
 
 
 # Shared memory (LDS) that one program may ask for, bytes. Source: CUDA C++ programming

@@ -78,6 +78,7 @@ def launch_of(
         "Q": query, "K": key, "V": value, "O": out, "LSE": lse,
         **strides("q", query), **strides("k", key), **strides("v", value), **strides("o", out),
         **kernel_arguments(query, key, lse, features, config),
+        "CARRY": config.carry > 0, "CARRY_MASKED": config.carry > 1,
     }  # fmt: skip
     return Launch(
         kernel=_flash_fwd,

@@ -9,15 +9,68 @@ import triton.language as tl
 from ._softmax import (
     LOG2_E,
     NO_MAXIMUM,
-    biased,
     finish,
     key_blocks,
     load_tile,
     masked_at,
-    online_softmax,
-    soft_cap,
-    visible,
+    weigh,
 )
+
+
+@triton.jit
+def _block_at(
+    index, first, start, sink_blocks, edge_blocks,
+    WINDOW: tl.constexpr, SINKS: tl.constexpr, MASKED: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    # The first key of block `index` of those that `_attend` visits.
+    if MASKED:
+        at = masked_at(index, start, first, sink_blocks, edge_blocks, WINDOW, SINKS, BLOCK_N)
+    else:
+        at = first + index * BLOCK_N
+    return at
+
+
+@triton.jit
+def _products(
+    query, key_base, at, keys, stride_kt, stride_kd, head_dim,
+    GUARDED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    # Q Kᵀ of the block of keys from `at`, [M, N].
+    column = tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_D)
+    # 64 bits for the block, 32 inside it: a head's keys may span over 2³¹ elements.
+    tile = (column[None, :] * stride_kt + d[:, None] * stride_kd) + (
+        key_base + at.to(tl.int64) * stride_kt
+    )
+    inside = (at + column)[None, :] < keys
+    key = load_tile(tile, inside, d[:, None] < head_dim, GUARDED, PADDED)
+    return tl.dot(query, key, input_precision="ieee")
+
+
+@triton.jit
+def _add_values(
+    acc, top, total, products, value_base, at,
+    keys, query_at, left, right, sinks, slope, factor, cap, stride_vt, stride_vd, head_dim,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr,
+    MASKED: tl.constexpr, RAGGED: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
+):  # fmt: skip
+    # One step of the online softmax, over the products with the block of keys from `at`.
+    column = tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_D)
+    weights, rescale, top, total = weigh(
+        products, top, total, query_at[:, None], (at + column)[None, :],
+        keys, left, right, sinks, slope, factor, cap,
+        CAUSAL, WINDOW, SINKS, ALIBI, SOFT_CAP, MASKED, RAGGED,
+    )  # fmt: skip
+    tile = (column[:, None] * stride_vt + d[None, :] * stride_vd) + (
+        value_base + at.to(tl.int64) * stride_vt
+    )
+    inside = (at + column)[:, None] < keys
+    value = load_tile(tile, inside, d[None, :] < head_dim, MASKED and RAGGED, PADDED)
+    acc = tl.dot(weights.to(value.dtype), value, acc * rescale[:, None], input_precision="ieee")
+    return acc, top, total
 
 
 @triton.jit
@@ -26,55 +79,58 @@ def _attend(
     keys, query_at, left, right, sinks, slope, factor, cap,
     stride_kt, stride_kd, stride_vt, stride_vd, head_dim,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
-    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, CARRY: tl.constexpr,
     MASKED: tl.constexpr, RAGGED: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     # Attends `count` blocks of keys, the first at key `first`. MASKED: some of their pairs
-    # are not seen, and under a window they lie apart: `sink_blocks` at the sequence's head,
-    # `edge_blocks` from `start`, the rest from `first`. RAGGED: one may pass the last key.
-    column = tl.arange(0, BLOCK_N)
-    d = tl.arange(0, BLOCK_D)
-    key_tile = column[None, :] * stride_kt + d[:, None] * stride_kd
-    value_tile = column[:, None] * stride_vt + d[None, :] * stride_vd
-    for index in range(0, count):
-        at = first + index * BLOCK_N
-        if MASKED:
-            at = masked_at(index, start, first, sink_blocks, edge_blocks, WINDOW, SINKS, BLOCK_N)
-        # 64 bits for the block, 32 inside it: a head's keys may span over 2³¹ elements.
-        keys_at = key_base + at.to(tl.int64) * stride_kt
-        values_at = value_base + at.to(tl.int64) * stride_vt
-        key_at = at + column
-        inside = key_at < keys
-        key = load_tile(
-            keys_at + key_tile, inside[None, :], d[:, None] < head_dim, MASKED and RAGGED, PADDED
-        )
-        scores = tl.dot(query, key, input_precision="ieee")
-        if SOFT_CAP:
-            scores = soft_cap(scores * factor, cap)
-        elif ALIBI:
-            scores = scores * factor
-        if ALIBI:
-            scores = biased(scores, slope, query_at[:, None], key_at[None, :], CAUSAL)
-        if MASKED and (CAUSAL or WINDOW):
-            seen = visible(
-                query_at[:, None], key_at[None, :], left, right, sinks, CAUSAL, WINDOW, SINKS
+    # are not seen, and under a window they lie apart, as `masked_at` says. RAGGED: one may
+    # pass the last key. CARRY: the next block's products are begun before this one's
+    # softmax, so that matrix units and exponentials work at once.
+    if CARRY:
+        if count > 0:
+            at = _block_at(0, first, start, sink_blocks, edge_blocks, WINDOW, SINKS, MASKED, BLOCK_N)
+            products = _products(
+                query, key_base, at, keys, stride_kt, stride_kd, head_dim,
+                MASKED and RAGGED, BLOCK_N, BLOCK_D, PADDED,
+            )  # fmt: skip
+            for index in range(1, count):
+                next_at = _block_at(
+                    index, first, start, sink_blocks, edge_blocks, WINDOW, SINKS, MASKED, BLOCK_N
+                )
+                next_products = _products(
+                    query, key_base, next_at, keys, stride_kt, stride_kd, head_dim,
+                    MASKED and RAGGED, BLOCK_N, BLOCK_D, PADDED,
+                )  # fmt: skip
+                acc, top, total = _add_values(
+                    acc, top, total, products, value_base, at,
+                    keys, query_at, left, right, sinks, slope, factor, cap,
+                    stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+                    ALIBI, SOFT_CAP, MASKED, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+                )  # fmt: skip
+                products = next_products
+                at = next_at
+            acc, top, total = _add_values(
+                acc, top, total, products, value_base, at,
+                keys, query_at, left, right, sinks, slope, factor, cap,
+                stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+                ALIBI, SOFT_CAP, MASKED, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+            )  # fmt: skip
+    else:
+        for index in range(0, count):
+            at = _block_at(
+                index, first, start, sink_blocks, edge_blocks, WINDOW, SINKS, MASKED, BLOCK_N
             )
-            scores = tl.where(seen, scores, float("-inf"))
-        if MASKED and RAGGED:
-            scores = tl.where(inside[None, :], scores, float("-inf"))
-        # Under a soft-cap or a bias the scores are logits already.
-        weights, rescale, top, total = online_softmax(
-            scores, 1.0 if SOFT_CAP or ALIBI else factor, top, total
-        )
-        value = load_tile(
-            values_at + value_tile,
-            inside[:, None],
-            d[None, :] < head_dim,
-            MASKED and RAGGED,
-            PADDED,
-        )
-        acc = tl.dot(weights.to(value.dtype), value, acc * rescale[:, None], input_precision="ieee")
+            products = _products(
+                query, key_base, at, keys, stride_kt, stride_kd, head_dim,
+                MASKED and RAGGED, BLOCK_N, BLOCK_D, PADDED,
+            )  # fmt: skip
+            acc, top, total = _add_values(
+                acc, top, total, products, value_base, at,
+                keys, query_at, left, right, sinks, slope, factor, cap,
+                stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
+                ALIBI, SOFT_CAP, MASKED, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+            )  # fmt: skip
     return acc, top, total
 
 
@@ -89,6 +145,7 @@ def _flash_fwd(
     factor, cap, left, right, sinks,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
     ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, LENS: tl.constexpr, RAGGED: tl.constexpr,
+    CARRY: tl.constexpr, CARRY_MASKED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     # O = softmax(scale · Q Kᵀ + mask) V, one program per BLOCK_M query rows of one head.
@@ -148,14 +205,14 @@ def _flash_fwd(
             whole_stop, start, sink_blocks, edge_blocks,
             keys, query_at, left, right, sinks, slope, factor, cap,
             stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
-            ALIBI, SOFT_CAP, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+            ALIBI, SOFT_CAP, CARRY_MASKED, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
         )  # fmt: skip
     acc, top, total = _attend(
         acc, top, total, query, key_base, value_base, (whole_stop - whole) // BLOCK_N,
         whole, start, 0, 0,
         keys, query_at, left, right, sinks, slope, factor, cap,
         stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
-        ALIBI, SOFT_CAP, False, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+        ALIBI, SOFT_CAP, CARRY, False, RAGGED, BLOCK_N, BLOCK_D, PADDED,
     )  # fmt: skip
 
     out, lse = finish(acc, top, total)
