@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnbench.errors import UserError
 
-from ._targets import MAX_HEAD_DIM, Config
+from ._targets import MAX_HEAD_DIM, Config, ForwardConfig
 
 # Whether this copy of the module runs under Triton's interpreter; see `_interpreter.py`.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -90,7 +90,7 @@ def scale_of(features: Features, head_dim: int) -> float:
 
 
 def kernel_arguments(
-    query: Tensor, key: Tensor, spare: Tensor, features: Features, config: Config
+    query: Tensor, key: Tensor, spare: Tensor, features: Features, config: Config | ForwardConfig
 ) -> dict[str, Any]:
     """The arguments that do not name an operand, alike in every kernel of exact attention.
 
@@ -121,7 +121,7 @@ def kernel_arguments(
     }  # fmt: skip
 
 
-def compile_options(config: Config) -> dict[str, int | bool]:
+def compile_options(config: Config | ForwardConfig) -> dict[str, int | bool]:
     """How a kernel of `config` is compiled."""
     # Pinned: Triton 3.10 flips the fusion's default, which costs a tenth of the loop.
     return {

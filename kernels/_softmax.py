@@ -228,3 +228,21 @@ def finish(acc, top, total):
     divisor = tl.where(empty, 1.0, total)
     lse = tl.where(empty, float("-inf"), top * LN_2 + tl.log(divisor))
     return acc / divisor[:, None], lse
+
+
+@triton.jit
+def store_rows(
+    O, LSE, acc, top, total, batch, head, block, heads, seq_q, head_dim,
+    stride_ob, stride_oh, stride_ot, stride_od, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    # Finishes the rows of `block` and writes them to O [B, H, T, D] and LSE [B, H, T].
+    out, lse = finish(acc, top, total)
+    row = block * BLOCK_M + tl.arange(0, BLOCK_M)
+    in_block = tl.arange(0, BLOCK_M)[:, None]
+    d = tl.arange(0, BLOCK_D)
+    in_tile = (row[:, None] < seq_q) & (d[None, :] < head_dim)
+    batch64, head64 = batch.to(tl.int64), head.to(tl.int64)
+    base = O + batch64 * stride_ob + head64 * stride_oh + block.to(tl.int64) * BLOCK_M * stride_ot
+    tile = base + (in_block * stride_ot + d[None, :] * stride_od)
+    tl.store(tile, out.to(O.dtype.element_ty), in_tile)
+    tl.store(LSE + (batch64 * heads + head) * seq_q + row, lse, row < seq_q)

@@ -15,6 +15,18 @@ class Config(NamedTuple):
     block_n: int
     num_warps: int
     num_stages: int
+
+
+class ForwardConfig(NamedTuple):
+    """A `Config` of the exact forward.
+
+    `carry`: 1 where the next block's products are begun before this one's softmax.
+    """
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
     carry: int = 0
 
 

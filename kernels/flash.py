@@ -1,17 +1,23 @@
-"""Exact attention by our own kernels: the forward's configuration and launch."""
+"""Exact attention by our own kernels: the forward's path, configuration and launch."""
 
 import contextlib
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ._features import INTERPRETED, Features, check, compile_options, kernel_arguments, strides
 from ._launch import Launch
-from ._targets import INTERPRETER, Config, target_of
+from ._targets import INTERPRETER, ForwardConfig, family, target_of
 from .flash_fwd import _flash_fwd
-from .flash_fwd_configs import config_for
+from .flash_fwd_configs import POINTER, TMA, config_for
+from .flash_fwd_tma import _flash_fwd_tma
+
+_TMA_FAMILIES = ("sm_90", "sm_100")
+_TMA_ALIGNMENT = 16  # bytes, of a tensor's start and of every stride but the last
 
 
 def flash_fwd(
@@ -26,7 +32,8 @@ def flash_fwd(
     alibi_slopes: Tensor | None = None,
     kv_lens: Tensor | None = None,
     scale: float | None = None,
-    config: Config | None = None,
+    entry: str | None = None,
+    config: ForwardConfig | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Exact softmax attention: output [B, H, T, D] and LSE [B, H, T] (fp32, natural log).
 
@@ -36,7 +43,7 @@ def flash_fwd(
     are exempt from it. `soft_cap` bounds the logits by tanh before `alibi_slopes` [H]
     (fp32) lowers them by slope · distance. `kv_lens` [B] (int32) hides each sequence's
     keys from that one on. `scale` is 1/√D unless given. A row that sees nothing gives 0
-    and LSE -∞.
+    and LSE -∞. `entry` (`POINTER` or `TMA`) and `config` are those shipped unless given.
 
     Raises:
         UserError: shapes, dtypes, devices or settings that do not fit.
@@ -52,40 +59,85 @@ def flash_fwd(
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
     if out.numel():
+        target = target_for(query)
+        entry = entry or entry_for(target, query, key, value)
         if config is None:
             config = config_for(
-                target_for(query), head_dim=query.shape[3], dtype=query.dtype,
-                seq_q=query.shape[2], seq_kv=key.shape[2], featured=features.costly(),
+                target, entry, head_dim=query.shape[3], dtype=query.dtype,
+                seq_q=query.shape[2], seq_kv=key.shape[2],
+                causal=causal, featured=features.costly(),
             )  # fmt: skip
-        launch = launch_of(query, key, value, out, lse, features, config)
+        launch = launch_of(entry, query, key, value, out, lse, features, config)
         with on_device(query):
             launch.kernel[launch.grid](**launch.arguments, **launch.options)
     return (out.bfloat16() if widened else out), lse
 
 
+def entry_for(target: str, query: Tensor, key: Tensor, value: Tensor) -> str:
+    """The kernel that `target` runs: by TMA where it has one that can copy the operands."""
+    tensors = (query, key, value)
+    if family(target) in _TMA_FAMILIES and query.element_size() == 2 and all(map(_tma, tensors)):
+        return TMA
+    return POINTER
+
+
+def _tma(tensor: Tensor) -> bool:
+    """Whether a tensor can be copied by TMA. Source: CUDA driver API, cuTensorMapEncodeTiled."""
+    if tensor.stride(-1) != 1 or tensor.data_ptr() % _TMA_ALIGNMENT:
+        return False
+    steps = [
+        step * tensor.element_size()
+        for step, size in zip(tensor.stride()[:-1], tensor.shape[:-1], strict=True)
+        if size > 1
+    ]
+    return all(step > 0 and step % _TMA_ALIGNMENT == 0 for step in steps)
+
+
 def launch_of(
+    entry: str,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     out: Tensor,
     lse: Tensor,
     features: Features,
-    config: Config,
+    config: ForwardConfig,
 ) -> Launch:
     """The launch of checked arguments; ahead-of-time compilation asks for it too."""
     batch, heads, seq_q, _ = query.shape
-    arguments = {
-        "Q": query, "K": key, "V": value, "O": out, "LSE": lse,
-        **strides("q", query), **strides("k", key), **strides("v", value), **strides("o", out),
+    arguments: dict[str, Any] = {
+        "O": out, "LSE": lse, **strides("o", out),
         **kernel_arguments(query, key, lse, features, config),
-        "CARRY": config.carry > 0, "CARRY_MASKED": config.carry > 1,
     }  # fmt: skip
+    if entry == TMA:
+        block_d = arguments["BLOCK_D"]
+        arguments |= {
+            "Q": _descriptor(query, config.block_m, block_d),
+            "K": _descriptor(key, config.block_n, block_d),
+            "V": _descriptor(value, config.block_n, block_d),
+        }
+    else:
+        arguments |= {
+            "Q": query, "K": key, "V": value,
+            **strides("q", query), **strides("k", key), **strides("v", value),
+            "CARRY": bool(config.carry),
+        }  # fmt: skip
     return Launch(
-        kernel=_flash_fwd,
+        kernel=_flash_fwd_tma if entry == TMA else _flash_fwd,
         grid=(batch * heads * triton.cdiv(seq_q, config.block_m),),
         arguments=arguments,
         options=compile_options(config),
     )
+
+
+def _descriptor(tensor: Tensor, rows: int, block_d: int) -> TensorDescriptor:
+    # The stride of an axis of one element is never used, but must be a legal one.
+    legal = _TMA_ALIGNMENT // tensor.element_size()
+    steps = [
+        step if size > 1 else legal
+        for step, size in zip(tensor.stride()[:3], tensor.shape[:3], strict=True)
+    ]
+    return TensorDescriptor(tensor, list(tensor.shape), [*steps, 1], [1, 1, rows, block_d])
 
 
 def target_for(tensor: Tensor) -> str:

@@ -9,25 +9,12 @@ import triton.language as tl
 from ._softmax import (
     LOG2_E,
     NO_MAXIMUM,
-    finish,
     key_blocks,
     load_tile,
     masked_at,
+    store_rows,
     weigh,
 )
-
-
-@triton.jit
-def _block_at(
-    index, first, start, sink_blocks, edge_blocks,
-    WINDOW: tl.constexpr, SINKS: tl.constexpr, MASKED: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    # The first key of block `index` of those that `_attend` visits.
-    if MASKED:
-        at = masked_at(index, start, first, sink_blocks, edge_blocks, WINDOW, SINKS, BLOCK_N)
-    else:
-        at = first + index * BLOCK_N
-    return at
 
 
 @triton.jit
@@ -85,19 +72,17 @@ def _attend(
 ):  # fmt: skip
     # Attends `count` blocks of keys, the first at key `first`. MASKED: some of their pairs
     # are not seen, and under a window they lie apart, as `masked_at` says. RAGGED: one may
-    # pass the last key. CARRY: the next block's products are begun before this one's
-    # softmax, so that matrix units and exponentials work at once.
+    # pass the last key. CARRY, of unmasked blocks: the next block's products are begun
+    # before this one's softmax, so that matrix units and exponentials work at once.
     if CARRY:
         if count > 0:
-            at = _block_at(0, first, start, sink_blocks, edge_blocks, WINDOW, SINKS, MASKED, BLOCK_N)
+            at = first
             products = _products(
                 query, key_base, at, keys, stride_kt, stride_kd, head_dim,
                 MASKED and RAGGED, BLOCK_N, BLOCK_D, PADDED,
             )  # fmt: skip
             for index in range(1, count):
-                next_at = _block_at(
-                    index, first, start, sink_blocks, edge_blocks, WINDOW, SINKS, MASKED, BLOCK_N
-                )
+                next_at = first + index * BLOCK_N
                 next_products = _products(
                     query, key_base, next_at, keys, stride_kt, stride_kd, head_dim,
                     MASKED and RAGGED, BLOCK_N, BLOCK_D, PADDED,
@@ -118,9 +103,11 @@ def _attend(
             )  # fmt: skip
     else:
         for index in range(0, count):
-            at = _block_at(
-                index, first, start, sink_blocks, edge_blocks, WINDOW, SINKS, MASKED, BLOCK_N
-            )
+            at = first + index * BLOCK_N
+            if MASKED:
+                at = masked_at(
+                    index, start, first, sink_blocks, edge_blocks, WINDOW, SINKS, BLOCK_N
+                )
             products = _products(
                 query, key_base, at, keys, stride_kt, stride_kd, head_dim,
                 MASKED and RAGGED, BLOCK_N, BLOCK_D, PADDED,
@@ -145,7 +132,7 @@ def _flash_fwd(
     factor, cap, left, right, sinks,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
     ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, LENS: tl.constexpr, RAGGED: tl.constexpr,
-    CARRY: tl.constexpr, CARRY_MASKED: tl.constexpr,
+    CARRY: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     # O = softmax(scale · Q Kᵀ + mask) V, one program per BLOCK_M query rows of one head.
@@ -205,7 +192,7 @@ def _flash_fwd(
             whole_stop, start, sink_blocks, edge_blocks,
             keys, query_at, left, right, sinks, slope, factor, cap,
             stride_kt, stride_kd, stride_vt, stride_vd, head_dim, CAUSAL, WINDOW, SINKS,
-            ALIBI, SOFT_CAP, CARRY_MASKED, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
+            ALIBI, SOFT_CAP, False, True, RAGGED, BLOCK_N, BLOCK_D, PADDED,
         )  # fmt: skip
     acc, top, total = _attend(
         acc, top, total, query, key_base, value_base, (whole_stop - whole) // BLOCK_N,
@@ -215,8 +202,7 @@ def _flash_fwd(
         ALIBI, SOFT_CAP, CARRY, False, RAGGED, BLOCK_N, BLOCK_D, PADDED,
     )  # fmt: skip
 
-    out, lse = finish(acc, top, total)
-    out_base = O + batch64 * stride_ob + head64 * stride_oh + first_row64 * stride_ot
-    out_tile = out_base + (in_block * stride_ot + d[None, :] * stride_od)
-    tl.store(out_tile, out.to(O.dtype.element_ty), in_tile)
-    tl.store(LSE + (batch64 * heads + head) * seq_q + row, lse, row < seq_q)
+    store_rows(
+        O, LSE, acc, top, total, batch, head, block, heads, seq_q, head_dim,
+        stride_ob, stride_oh, stride_ot, stride_od, BLOCK_M, BLOCK_D,
+    )  # fmt: skip

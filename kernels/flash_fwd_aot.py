@@ -6,11 +6,11 @@ import torch
 
 from ._features import Features
 from ._launch import Ahead
-from ._targets import Config
-from .flash import launch_of
-from .flash_fwd_configs import config_for
+from ._targets import ForwardConfig
+from .flash import entry_for, launch_of
+from .flash_fwd_configs import POINTER, TMA, config_for
 
-CONFIG = Config
+CONFIG = ForwardConfig
 # Name of a set of features to the settings of `flash_fwd` that switch them on.
 FEATURES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -42,8 +42,9 @@ def operands(
 
 
 def entries(target: str) -> tuple[str, ...]:
-    """The kernels that are shipped for `target`."""
-    return ("_flash_fwd",)
+    """The kernels that are shipped for `target`, the first choice first."""
+    query, key, _ = operands("plain", head_dim=64, dtype=torch.bfloat16)
+    return (TMA, POINTER) if entry_for(target, query, key, key) == TMA else (POINTER,)
 
 
 def ahead_of_time(
@@ -53,7 +54,7 @@ def ahead_of_time(
     head_dim: int,
     dtype: torch.dtype,
     features: str,
-    config: Config | None,
+    config: ForwardConfig | None,
 ) -> Ahead:
     """The launch of `entry`, and what it is judged by: see `_launch.py`.
 
@@ -64,11 +65,11 @@ def ahead_of_time(
     asked = Features(**settings)
     if config is None:
         config = config_for(
-            target, head_dim=head_dim, dtype=dtype, seq_q=query.shape[2],
-            seq_kv=key.shape[2], featured=asked.costly(),
+            target, entry, head_dim=head_dim, dtype=dtype, seq_q=query.shape[2],
+            seq_kv=key.shape[2], causal=asked.causal, featured=asked.costly(),
         )  # fmt: skip
     lse = torch.empty(query.shape[:3])
-    launch = launch_of(query, key, key, torch.empty_like(query), lse, asked, config)
+    launch = launch_of(entry, query, key, key, torch.empty_like(query), lse, asked, config)
     # Q Kᵀ and P V.
     useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
     return Ahead(launch, config._asdict(), useful)

@@ -9,35 +9,62 @@ import triton
 
 from attnbench.errors import MachineError
 
-from ._targets import INTERPRETER, Config, family
+from ._targets import INTERPRETER, ForwardConfig, family
+
+POINTER, TMA = "_flash_fwd", "_flash_fwd_tma"
 
 # (target, BLOCK_D), 16-bit inputs. On sm_80 BLOCK_M is no less than BLOCK_D where it can
 # be: else the warps split P's columns, and P passes through shared memory. At BLOCK_D 256
 # sm_80 has no such tile, and spills up to 32 bytes.
 _HALF = {
-    ("sm_80", 64): Config(128, 64, 4, 3),
-    ("sm_80", 128): Config(128, 32, 8, 3),
-    ("sm_80", 256): Config(64, 32, 4, 2),
-    ("sm_90", 64): Config(128, 128, 8, 3),
-    ("sm_90", 128): Config(128, 128, 8, 2),
-    ("sm_90", 256): Config(128, 64, 8, 2),
-    ("sm_100", 64): Config(128, 128, 8, 3),
-    ("sm_100", 128): Config(128, 128, 8, 2),
-    ("sm_100", 256): Config(128, 32, 8, 2),
-    ("gfx942", 64): Config(128, 64, 4, 1),
-    ("gfx942", 128): Config(128, 32, 4, 1),
-    ("gfx942", 256): Config(128, 32, 4, 1),
+    ("sm_80", 64): ForwardConfig(128, 64, 4, 3),
+    ("sm_80", 128): ForwardConfig(128, 32, 8, 3),
+    ("sm_80", 256): ForwardConfig(64, 32, 4, 2),
+    ("sm_90", 64): ForwardConfig(64, 64, 4, 3, 1),
+    ("sm_90", 128): ForwardConfig(128, 64, 8, 3, 1),
+    ("sm_90", 256): ForwardConfig(128, 64, 8, 2),
+    ("sm_100", 64): ForwardConfig(128, 128, 8, 3),
+    ("sm_100", 128): ForwardConfig(128, 128, 8, 2),
+    ("sm_100", 256): ForwardConfig(128, 32, 8, 2),
+    ("gfx942", 64): ForwardConfig(128, 64, 4, 1),
+    ("gfx942", 128): ForwardConfig(128, 32, 4, 1),
+    ("gfx942", 256): ForwardConfig(128, 32, 4, 1),
+}
+# Of the pointer path on sm_90, which is not the first choice there: what carries the next
+# block's products through the loop. Causal at BLOCK_D 64 has few registers to spare.
+_HALF_CAUSAL = {("sm_90", 64): ForwardConfig(128, 32, 8, 3, 1)}
+_HALF_TMA = {
+    ("sm_90", 64): ForwardConfig(128, 128, 8, 3),
+    ("sm_90", 128): ForwardConfig(128, 128, 8, 2),
+    ("sm_90", 256): ForwardConfig(128, 64, 8, 2),
+    ("sm_100", 64): ForwardConfig(128, 128, 8, 3),
+    ("sm_100", 128): ForwardConfig(128, 128, 8, 2),
+    ("sm_100", 256): ForwardConfig(128, 32, 8, 2),
+}
+_HALF_FEATURED_TMA = {
+    ("sm_100", 64): ForwardConfig(128, 64, 8, 3),
+    ("sm_100", 128): ForwardConfig(128, 64, 8, 3),
 }
 # A window, a bias, a soft-cap or guarded loads need registers that those tiles do not leave.
 _HALF_FEATURED = {
-    ("sm_80", 64): Config(128, 32, 4, 3),
-    ("sm_100", 64): Config(128, 64, 8, 3),
-    ("sm_100", 128): Config(128, 64, 8, 3),
+    ("sm_90", 64): ForwardConfig(128, 128, 8, 3),
+    ("sm_90", 128): ForwardConfig(128, 128, 8, 2),
+    ("sm_80", 64): ForwardConfig(128, 32, 4, 3),
+    ("sm_100", 64): ForwardConfig(128, 64, 8, 3),
+    ("sm_100", 128): ForwardConfig(128, 64, 8, 3),
 }
 # fp32. On NVIDIA the dots are IEEE multiply-adds on the plain cores, and registers the
 # limit; AMD has a matrix instruction for them.
-_SINGLE_NVIDIA = {64: Config(32, 32, 4, 2), 128: Config(32, 16, 4, 1), 256: Config(16, 16, 8, 1)}
-_SINGLE_AMD = {64: Config(128, 32, 4, 1), 128: Config(128, 32, 4, 1), 256: Config(64, 32, 2, 1)}
+_SINGLE_NVIDIA = {
+    64: ForwardConfig(32, 32, 4, 2),
+    128: ForwardConfig(32, 16, 4, 1),
+    256: ForwardConfig(16, 16, 8, 1),
+}
+_SINGLE_AMD = {
+    64: ForwardConfig(128, 32, 4, 1),
+    128: ForwardConfig(128, 32, 4, 1),
+    256: ForwardConfig(64, 32, 2, 1),
+}
 # So few query rows (decoding) are one matrix instruction high. AMD's waves would each do
 # the same rows again.
 _FEW_ROWS = 16
@@ -47,9 +74,17 @@ _INTERPRETED_ROWS = 1024
 
 
 def config_for(
-    target: str, *, head_dim: int, dtype: torch.dtype, seq_q: int, seq_kv: int, featured: bool
-) -> Config:
-    """The configuration that is shipped for `target` ("sm_90", "gfx942", "interpreter").
+    target: str,
+    entry: str,
+    *,
+    head_dim: int,
+    dtype: torch.dtype,
+    seq_q: int,
+    seq_kv: int,
+    causal: bool,
+    featured: bool,
+) -> ForwardConfig:
+    """The configuration of `entry` shipped for `target` ("sm_90", "gfx942", "interpreter").
 
     `featured`: with a window, soft-cap, bias or padding.
 
@@ -60,7 +95,7 @@ def config_for(
         block_m, block_n = (
             min(_INTERPRETED_ROWS, max(16, triton.next_power_of_2(n))) for n in (seq_q, seq_kv)
         )
-        return Config(block_m, block_n, 1, 1)
+        return ForwardConfig(block_m, block_n, 1, 1)
     known = family(target)
     if known is None:
         raise MachineError(
@@ -71,13 +106,15 @@ def config_for(
     amd = known == "gfx942"
     # sm_86 has sm_80's code and less shared memory, for which these are small enough.
     at = ("sm_80" if known == "sm_86" else known, block_d)
-    config = _HALF[at]
+    config = (_HALF_TMA if entry == TMA else _HALF)[at]
     if featured or seq_kv % config.block_n:
-        config = _HALF_FEATURED.get(at, config)
+        config = (_HALF_FEATURED_TMA if entry == TMA else _HALF_FEATURED).get(at, config)
+    elif causal and entry == POINTER:
+        config = _HALF_CAUSAL.get(at, config)
     if dtype is torch.float32:
         config = (_SINGLE_AMD if amd else _SINGLE_NVIDIA)[block_d]
     if seq_q <= _FEW_ROWS:
         block_n = min(_FEW_ROWS_KEYS, config.block_n)
         num_warps = 1 if amd else config.num_warps if dtype is torch.float32 else 4
-        config = Config(_FEW_ROWS, block_n, num_warps, config.num_stages)
+        config = ForwardConfig(_FEW_ROWS, block_n, num_warps, config.num_stages)
     return config

@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("torch")
 triton = pytest.importorskip("triton")
 
+from attnbench.kernels.flash_bwd_aot import FEATURES as BACKWARD  # noqa: E402
 from attnbench.kernels.flash_fwd_aot import FEATURES  # noqa: E402
 
 from attnbench.aot import amdgcn, sass, survey  # noqa: E402
-from attnbench.aot.compile import CompileJob, compile_ahead  # noqa: E402
+from attnbench.aot.compile import CompileJob, compile_ahead, entry_names  # noqa: E402
 from attnbench.aot.facts import KernelFacts, facts_of  # noqa: E402
 from attnbench.aot.loops import Instruction, natural_loops  # noqa: E402
 from attnbench.errors import MachineError  # noqa: E402
@@ -23,10 +24,14 @@ from attnbench.errors import MachineError  # noqa: E402
 MMA = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "v_mfma"}
 
 
-def facts(target: str, head_dim: int, features: str, dtype: str = "bfloat16") -> KernelFacts:
+def facts(
+    target: str, head_dim: int, features: str, dtype: str = "bfloat16",
+    entry: str = "_flash_fwd",
+) -> KernelFacts:  # fmt: skip
     job = CompileJob(
-        kernel="flash_fwd", target=target, head_dim=head_dim, features=features, dtype=dtype
-    )
+        kernel=entry[1:10], entry=entry, target=target, head_dim=head_dim, features=features,
+        dtype=dtype,
+    )  # fmt: skip
     return facts_of(job, compile_ahead(job))
 
 
@@ -34,7 +39,8 @@ def assert_fit_to_ship(found: KernelFacts) -> None:
     assert found.spill_bytes == 0
     assert 0 < found.shared_bytes <= found.shared_limit_bytes
     assert found.ctas_per_sm >= 1
-    assert found.load_bits == 128
+    if found.kernel == "flash_fwd":  # a backward loads a row's LSE and delta in 32 bits too
+        assert found.load_bits == 128
     assert found.mma is not None
     assert found.mma_redundancy in (None, 1.0)
 
@@ -48,16 +54,46 @@ def test_shipped_causal_configuration(target: str, head_dim: int) -> None:
     assert found.mma_redundancy == 1.0
 
 
+TARGETS = ["sm_80", "sm_90", "sm_100", "gfx942"]
+SHIPPED = [
+    pytest.param(target, entry, features, id=f"{target}-{entry[1:]}-{features}")
+    for target in TARGETS
+    for family, named in (("flash_fwd", FEATURES), ("flash_bwd", BACKWARD))
+    for entry in entry_names(family, target)
+    for features in named
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("head_dim", [64, 128])
-@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
-def test_every_shipped_configuration(target: str, head_dim: int, features: str) -> None:
-    found = facts(target, head_dim, features)
+@pytest.mark.parametrize(("target", "entry", "features"), SHIPPED)
+def test_every_shipped_configuration(target: str, entry: str, features: str, head_dim: int) -> None:
+    found = facts(target, head_dim, features, entry=entry)
     assert_fit_to_ship(found)
     if features != "decode":  # one query row: too few for the wide matrix instructions
         assert found.mma is not None
         assert found.mma.startswith(MMA[target])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head_dim", "features"), [(64, "plain"), (64, "causal"), (128, "plain"), (128, "causal")]
+)
+def test_exponentials_run_under_the_products_of_the_next_block(
+    head_dim: int, features: str
+) -> None:
+    found = facts("sm_90", head_dim, features)
+    assert found.config["carry"]
+    assert found.exp2_overlap is not None
+    assert found.exp2_overlap >= 0.9
+
+
+def test_tma_loop_is_shorter_than_the_tutorials() -> None:
+    found = facts("sm_90", 128, "plain", entry="_flash_fwd_tma")
+    assert_fit_to_ship(found)
+    assert (found.config["block_m"], found.config["block_n"]) == (128, 128)
+    assert found.loop_instructions is not None
+    assert found.loop_instructions <= 510  # Triton's tutorial: 523
 
 
 @pytest.mark.slow
@@ -209,7 +245,8 @@ def test_assembly_without_metadata_is_refused() -> None:
 
 def test_inspect_prints_json_and_saves(attnbench: Callable[..., Any], tmp_path: Path) -> None:
     ran = attnbench("kernels", "inspect", "--target", "sm_80", "--head-dims", "64",
-                    "--features", "causal", "--save", tmp_path / "kept", "--json")  # fmt: skip
+                    "--kernel", "flash_fwd", "--features", "causal",
+                    "--save", tmp_path / "kept", "--json")  # fmt: skip
     assert ran.code == 0
     data = json.loads(ran.out)
     assert data["schema"] == "attnbench.kernels-inspect/1"
@@ -242,7 +279,7 @@ def test_a_kernel_that_fails_costs_its_row_alone(monkeypatch: pytest.MonkeyPatch
         raise MachineError(f"{job.target}: the compiler crashed")
 
     monkeypatch.setattr(survey, "compile_ahead", fail)
-    jobs = survey.jobs_for(kernels=None, targets=["sm_80", "sm_90"], head_dims=[64],
+    jobs = survey.jobs_for(kernels=["flash_fwd"], targets=["sm_80", "sm_86"], head_dims=[64],
                            features=["plain"], dtype="bf16")  # fmt: skip
     found = list(survey.survey(jobs))
     assert [type(f).__name__ for f in found] == ["Failed", "Failed"]

@@ -13,8 +13,8 @@ from _kernel_copies import GPU, mutants_of, operands, poison  # noqa: E402, F401
 from attnbench.kernels import _features  # noqa: E402
 from attnbench.kernels import flash as compiled  # noqa: E402
 from attnbench.kernels._interpreter import interpreted  # noqa: E402
-from attnbench.kernels._targets import Config  # noqa: E402
-from attnbench.kernels.flash_fwd_configs import config_for  # noqa: E402
+from attnbench.kernels._targets import ForwardConfig as Config  # noqa: E402
+from attnbench.kernels.flash_fwd_configs import POINTER, config_for  # noqa: E402
 
 from attnbench.errors import MachineError, UserError  # noqa: E402
 
@@ -177,26 +177,44 @@ MUTATIONS = {
     "window_one_short": ("_softmax.py", "distance <= left", "distance < left"),
     "empty_row_divides_by_zero": ("_softmax.py", "tl.where(empty, 1.0, total)", "total"),
     "natural_base": ("_features.py", "_LOG2_E = 1.0 / math.log(2.0)", "_LOG2_E = 1.0"),
-    "last_key_dropped": ("flash_fwd.py", "key_at < keys", "key_at < keys - 1"),
+    "last_key_dropped": ("_softmax.py", "(key_at < keys,", "(key_at < keys - 1,"),
     "wrong_kv_head": ("flash_fwd.py", "head // group", "head // (group + 1)"),
     "whole_blocks_one_too_many": (
         "_softmax.py", "tl.maximum(first_at + 1, 0) //", "tl.maximum(first_at + BLOCK_N, 0) //",
     ),
+    "carried_block_twice": ("flash_fwd.py", "    at = next_at", "    at = at"),
     "alignment_top_left": ("flash_fwd.py", "query_at = row + (seq_kv - seq_q)", "query_at = row"),
 }  # fmt: skip
 mutant = mutants_of("flash")
 
 
+@pytest.mark.parametrize(
+    ("seq_q", "seq_kv", "features"),
+    [
+        (64, 160, {}), (64, 32, {}), (127, 127, {}), (17, 127, {}), (127, 127, {"causal": True}),
+        (127, 17, {"causal": True}), (150, 150, {"window": 90, "sinks": 5}),
+        (150, 150, {"causal": True, "window": 90, "soft_cap": 5.0}),
+    ],
+)  # fmt: skip
+def test_products_carried_through_the_loop(
+    device: str, seq_q: int, seq_kv: int, features: dict[str, Any]
+) -> None:
+    tensors = operands(device, seq_q, seq_kv)
+    config = SMALL._replace(carry=1)
+    assert breach(module(device).flash_fwd, *tensors, **features, config=config) is None
+
+
 def caught(flash: ModuleType) -> bool:
-    """Whether any of two points, which together reach every line mutated, is in breach."""
+    """Whether any of three points, which together reach every line mutated, is in breach."""
     points = (
         (operands("cpu", 70, 90, heads=3, kv_heads=3), {"causal": True}),
         (operands("cpu", 80, 64), {"causal": True, "window": 20}),
+        (operands("cpu", 16, 96), {"config": SMALL._replace(carry=1)}),
     )
     with torch.no_grad():
         return any(
-            breach(flash.flash_fwd, *tensors, **features, config=SMALL) is not None
-            for tensors, features in points
+            breach(flash.flash_fwd, *tensors, **{"config": SMALL} | options) is not None
+            for tensors, options in points
         )
 
 
@@ -251,4 +269,5 @@ def test_bad_dtypes_devices_and_targets() -> None:
     with pytest.raises(UserError, match="cannot run on cpu"):
         compiled.flash_fwd(query, key, value)
     with pytest.raises(MachineError, match="no configuration for sm_75"):
-        config_for("sm_75", head_dim=64, dtype=HALF, seq_q=8, seq_kv=8, featured=False)
+        config_for("sm_75", POINTER, head_dim=64, dtype=HALF, seq_q=8, seq_kv=8,
+                   causal=False, featured=False)  # fmt: skip

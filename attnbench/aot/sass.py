@@ -106,12 +106,16 @@ def mma_flops(code: Sequence[Instruction], num_warps: int) -> int | None:
 
 
 def load_bits(code: Sequence[Instruction]) -> int | None:
-    """Width of the narrowest copy from global to shared memory; None where there is none."""
+    """Width of the narrowest copy from global to shared memory; None where there is none.
+
+    A bulk copy by TMA counts as 128, the unit that its starts and strides are in.
+    """
     widths = [
         int(width[1]) if (width := re.search(r"\.(32|64|128)\b", c.op)) else 32
         for c in code
         if c.op.startswith("LDGSTS")
     ]
+    widths += [128 for c in code if c.op.startswith("UTMALDG")]
     return min(widths, default=None)
 
 

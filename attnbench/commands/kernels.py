@@ -89,6 +89,8 @@ def _tell(job: object) -> None:
 
 
 def _shown_config(config: dict[str, int]) -> str:
-    sizes = [str(size) for name, size in config.items() if not name.startswith("num_")]
+    sizes = [str(size) for name, size in config.items() if name.startswith("block_")]
     counts = [f"{name[4]}{n}" for name, n in config.items() if name.startswith("num_")]
-    return " ".join(["×".join(sizes), *counts])
+    known = ("block_", "num_")
+    others = [f"{name}={n}" for name, n in config.items() if n and not name.startswith(known)]
+    return " ".join(["×".join(sizes), *counts, *others])
