@@ -362,3 +362,33 @@ def test_latents_align_a_hybrid_s_block(version: tuple[int, ...], align: int) ->
     assert vllm.state_align(version, latent=False, mode=StateMode.ALIGN, scan=256) == 16
     assert vllm.state_align(version, latent=False, mode=StateMode.ALL, scan=256) == 256
     assert vllm.state_align(version, latent=False, mode=StateMode.ALL, scan=0) == 2048
+
+
+def test_the_error_that_stands_in_place_of_the_sizes(attnbench: Call) -> None:
+    asked = ("llama-3-8b", "--gpu", "l4", "--seq-len", "128k", "--engine")
+    (line,) = engine_of(attnbench, *asked, "vllm@0.15.1")["log_lines"]
+    found = re.fullmatch(
+        r"ValueError: To serve at least one request with the models's max seq len \(131072\), "
+        r"\(16\.00 GiB KV cache is needed, which is larger than the available KV cache memory "
+        r"\(([\d.]+) GiB\)\. Based on the available memory, the estimated maximum model length "
+        r"is (\d+)\.",
+        line,
+    )
+    assert found is not None, line
+    rounding = 0.005 * GIB / (128 << 10) + 16  # 128 KiB a token, in blocks of 16
+    assert abs(int(found[2]) - float(found[1]) * GIB / (128 << 10)) <= rounding
+    assert "the model's max" in engine_of(attnbench, *asked, "vllm@0.33.0")["log_lines"][0]
+    none = engine_of(attnbench, "llama-3-8b", "--gpu", "t4", "--engine", "sglang")["log_lines"]
+    assert none == [
+        "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."
+    ]
+
+
+def test_one_more_token_of_llama_cpp_costs_a_cell(attnbench: Call) -> None:
+    for name, more, size in (
+        ("deepseek-v3", "llama.cpp@b4000", 61 * 128 * (192 + 128) * 2),
+        ("deepseek-v3", "llama.cpp", 61 * 576 * 2),
+        ("gpt-oss-20b", "llama.cpp", 12 * 8 * 64 * 2 * 2),
+    ):
+        made = attnbench("kv-cache", name, "--semantics", more, "--batch", "2", "--json").json
+        assert made["bytes_per_token"] == size, more

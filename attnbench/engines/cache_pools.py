@@ -176,6 +176,11 @@ def llama_answer(base: KvAnswer, model: ModelSpec, ask: Ask) -> KvAnswer:
         total_bytes=total,
         kv_bytes=kv,
         state_bytes=states,
+        bytes_per_token=sum(
+            c.bytes // (c.cells * (1 if ask.options.unified else base.batch))
+            for c in caches
+            if c.name == "full"
+        ),
         per_gpu_bytes=fullest,
         steady_bytes=total,
         admission_bytes=total,

@@ -104,7 +104,9 @@ class LlamaStart(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         growing = max(1, self._on(card, self._caches(2)) - least)
 
         def fitting(size: float) -> int:
-            return max(0, int((size - least) // growing) + 1) * each if size >= least else 0
+            if size < least:
+                return 0
+            return min(int((size - least) // growing) + 1, llama_cpp.MOST_SEQUENCES) * each
 
         return EngineMemory(
             engine=llama_cpp.NAME,
@@ -124,7 +126,7 @@ class LlamaStart(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             blocks_high=fitting(left + width),
             users=users,
             tokens=self._cells(held, batch),
-            concurrency=max(0.0, (left - least) / growing + 1) if left >= least else 0.0,
+            concurrency=float(fitting(left) // each),
             blocks_of_request=each,
             longest=self.length if users else 0,
             pinned=each,

@@ -40,6 +40,8 @@ _CONTEXT_SEVERAL = Band(low=0.8 * GIB, middle=1.4 * GIB, high=2.5 * GIB)
 _SAMPLED_BYTES = Band(low=4, middle=8, high=14)  # logits in fp32, probabilities, their sort
 _GRAPH_BYTES = Band(low=1 * MIB, middle=2 * MIB, high=6 * MIB)  # a captured sequence; it says 2
 
+_NO_MEMORY = "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."
+
 
 class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
     """One start of SGLang; None is the default.
@@ -185,7 +187,9 @@ class SglangStart(msgspec.Struct, frozen=True, kw_only=True):
             lines=(
                 *allocation_lines(need, held, page=page, rules=self.rules, kv=self.kv),
                 self._summary(held, running, weights, pooled, graphs),
-            ),
+            )
+            if held.tokens
+            else (_NO_MEMORY,),
             said=self._said(need, left),
         )
 

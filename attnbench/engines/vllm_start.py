@@ -9,6 +9,7 @@ from attnbench.calc.quantization import Scheme
 from attnbench.engines import vllm
 from attnbench.engines.engine_memory import EngineMemory
 from attnbench.engines.launch import Launch, Pool, budget_of, pool
+from attnbench.engines.vllm_refusal import refusal
 from attnbench.errors import UserError
 from attnbench.spec.model import ModelSpec
 
@@ -75,7 +76,7 @@ class VllmStart(msgspec.Struct, frozen=True, kw_only=True):
             blocks_low=low.blocks,
             blocks_high=high.blocks,
             users=_users(found),
-            lines=found.lines,
+            lines=self._lines(found, terms.cache.middle),
             tokens=found.tokens,
             concurrency=found.concurrency,
             blocks_of_request=found.blocks_of_request,
@@ -84,6 +85,20 @@ class VllmStart(msgspec.Struct, frozen=True, kw_only=True):
             groups=len(found.plan.groups),
             padding=found.plan.padding,
         )
+
+    def _lines(self, found: Pool, available: float) -> tuple[str, ...]:
+        """What the release prints: its sizes, or why it does not start."""
+        blocks, length = found.blocks_of_request, self.launch.max_model_len
+        if blocks is None or length is None or found.blocks >= blocks:
+            return found.lines
+        said = refusal(
+            self.launch.version,
+            length=length,
+            needed=blocks * max(found.plan.block_bytes),
+            available=available,
+            longest=found.longest,
+        )
+        return (said,)
 
     def _with(self, **values: object) -> "VllmStart":
         return msgspec.structs.replace(self, launch=msgspec.structs.replace(self.launch, **values))
