@@ -244,6 +244,11 @@ def test_hybrids_cache_prefixes_and_lines_merge_from_0_28() -> None:
         ("cpatonn/Qwen3-Coder-30B-A3B-Instruct-GPTQ-4bit", "qwen3-30b-a3b"),
         ("/models/openai/gpt-oss-120b", "gpt-oss-120b"),
         ("DeepSeek-R1-Distill-Qwen-32B Q4_K_M (n_layer 64)", "qwen2.5-32b"),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", "llama-3.1-8b"),
+        ("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistral-small-3.1-24b"),
+        ("zai-org/GLM-4.6-FP8", "glm-4.5"),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8", "nemotron-3-nano-30b-a3b"),
+        ("mistralai/Mistral-Large-3-675B-Instruct-2512", None),
         ("somebody/never-seen", None),
         ("", None),
     ],
@@ -274,6 +279,8 @@ def test_a_gpu_by_the_name_in_a_log(words: str, names: list[str]) -> None:
         ("bfloat16 / quantization=compressed-tensors", "x/Y-14B-FP8-dynamic", Dtype.FP8_E4M3),
         ("bfloat16 / quantization=compressed-tensors", "x/Y-GPTQ-4bit", Dtype.INT4),
         ("bfloat16 / quantization=modelopt_fp4", "GLM", Dtype.NVFP4),
+        ("bfloat16 / quantization=gptq_marlin", "x/Y-30B-gptq-8bit", Dtype.INT8),
+        ("bfloat16", "unsloth/gpt-oss-20b-BF16", Dtype.BF16),
         ("float16 / quantization=bitsandbytes", "x", "nf4"),
         ("bf16/fp16 (unstated)", "x", None),
         (None, "x", None),
@@ -391,6 +398,47 @@ def test_a_checkpoint_may_ask_for_an_fp8_cache() -> None:
     assert stated_kv("auto", words, "unsloth/Qwen3.8-27B-NVFP4", spec) is Dtype.FP8_E4M3
     assert stated_kv("auto", words, "RedHatAI/Qwen3.6-27B-NVFP4", spec) is Dtype.BF16
     assert stated_kv("bfloat16", words, "unsloth/Qwen3.8-27B-NVFP4", spec) is Dtype.BF16
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "keeps"),
+    [
+        # `exclude_modules` of nvidia's checkpoints: attention and shared experts or neither.
+        ("nvidia/Qwen3-235B-A22B-NVFP4", "modelopt_fp4", False),
+        ("nvidia/MiniMax-M2.5-NVFP4", "modelopt_fp4", True),
+        ("nvidia/GLM-5.1-NVFP4", "modelopt_fp4", True),
+        ("nvidia/Gemma-4-31B-IT-NVFP4", "modelopt_fp4", True),
+        ("nvidia/Llama-3.3-70B-Instruct-NVFP4", "modelopt_fp4", False),
+        ("RedHatAI/Qwen3-30B-A3B-NVFP4", "compressed-tensors", False),
+    ],
+)
+def test_what_nvfp4_checkpoints_keep(name: str, words: str, keeps: bool) -> None:
+    profile = profile_for(name)
+    assert profile is not None
+    spec = model(profile)
+    scheme = stated_scheme(f"bfloat16 / quantization={words}", name, spec)
+    made = [t for layer in spec.layers for t in layer.tensors if t.name.endswith("o_proj.weight")]
+    assert all((scheme.packed_layers(t, (0,)) == 0) is keeps for t in made)
+
+
+@pytest.mark.parametrize(
+    ("version", "gib", "gpu", "tokens", "sequences"),
+    [
+        ((0, 12), 79, "H100", 8192, 1024),
+        ((0, 12), 79, "A100-80GB", 2048, 256),
+        ((0, 8, 5), 79, "A100-80GB", 8192, 1024),
+        ((0, 25), 178, "B200", 8192, 1024),
+        ((0, 28), 178, "B200", 16384, 1024),
+        ((0, 25), 121, "GB10", 8192, 1024),
+        ((0, 33), 121, "GB10", 2048, 256),
+        ((0, 12), 24, "RTX 4090", 2048, 256),
+    ],
+)
+def test_defaults_by_gpu_and_release(
+    version: tuple[int, ...], gib: int, gpu: str, tokens: int, sequences: int
+) -> None:
+    made = vllm.defaults(version, gib * GIB, gpu, None)
+    assert (made.max_num_batched_tokens, made.max_num_seqs) == (tokens, sequences)
 
 
 def test_a_page_dates_a_release_that_is_not_stated() -> None:

@@ -15,14 +15,15 @@ def _words(text: str) -> frozenset[str]:
 _FORMATS = _words(
     "fp8 dynamic block static nvfp4 mxfp4 fp4 awq gptq autoround int4 int8 4bit 8bit bnb "
     "w4a16 w8a8 w8a16 a8 bf16 fp16 gguf quantized modelopt exl2 marlin mtp eagle eagle3 "
-    "drafter unsloth g32 g64 g128 hf tensor channel per"
+    "drafter unsloth g32 g64 g128 hf tensor channel per int4a16 kv mixed fast nf4 smoothquant"
 )
 _TUNING = _words(
     "instruct it chat base thinking think preview research sft dpo grpo rl exp 4k 8k 16k "
-    "32k 128k 1m 2407 2410 2501 2503 2506 2507 2512 0528 0324 merged text reasoning"
+    "32k 128k 1m 2407 2410 2501 2503 2506 2507 2512 0528 0324 1124 0425 0325 "
+    "2411 2509 pt merged text reasoning abliterated finetuned finetune"
 )
 _LINES = _words("coder math code embedding reranker guard")
-_PREFIXES = ("meta-", "mistral-community-", "google-", "openai-")
+_PREFIXES = ("meta-", "mistral-community-", "google-", "openai-", "nvidia-", "ai21-", "qwen-")
 _RELEASE = re.compile(r"v\d+(?:\.\d+)*")
 _GGUF = re.compile(r"-i?q\d(?:-[a-z0-9]{1,3}){0,3}$")
 
@@ -35,8 +36,35 @@ _SAME = {
     "minimax-m2.1": "minimax-m2.5",
     "minimax-m2.7": "minimax-m2.5",
     "glm-5": "glm-5.1",
-    "kimi-k2.5": "kimi-k2",
-    "kimi-k2.6": "kimi-k2",
+    "kimi-k2.6": "kimi-k2.5",
+    "kimi-k2.7": "kimi-k2.5",
+    "glm-5.3": "glm-5.2",
+    "glm-4.6": "glm-4.5",
+    "glm-4.7": "glm-4.5",
+    "qwen3-coder-next": "qwen3-next-80b-a3b",
+    "qwen3.6-9b": "qwen3.5-9b",
+    "qwen3.6-122b-a10b": "qwen3.5-122b-a10b",
+    "qwen3.8-35b-a3b": "qwen3.5-35b-a3b",
+    "mistral-small": "mistral-small-24b",
+    "mistral-small-3.2-24b": "mistral-small-3.1-24b",
+    "magistral-small": "mistral-small-3.1-24b",
+    "devstral-small": "mistral-small-24b",
+    "mistral-large-2407": "mistral-large",
+    "yi-1.5-34b": "yi-34b",
+    "vicuna-7b": "llama-2-7b",
+    "vicuna-13b": "llama-2-13b",
+    "hermes-3-llama-3.1-8b": "llama-3.1-8b",
+    "hermes-3-llama-3.1-70b": "llama-3.1-70b",
+    "llama-3.1-nemotron-nano-8b": "llama-3.1-8b",
+    "llama-3.1-nemotron-70b": "llama-3.1-70b",
+    "phi-3.5-mini": "phi-3-mini",
+    "jamba-mini-1.6": "jamba-1.5-mini",
+    "jamba-large-1.6": "jamba-1.5-large",
+    "deepseek-r1-qwen3-8b": "qwen3-8b",
+    "deepseek-v3.1-terminus": "deepseek-v3",
+    "deepseek-v3.2-exp": "deepseek-v3.2",
+    "gpt-oss-safeguard-20b": "gpt-oss-20b",
+    "gpt-oss-safeguard-120b": "gpt-oss-120b",
     "kimi-k2-think": "kimi-k2",
     "deepseek-v3.1": "deepseek-v3",
     "qwen2-7b": "qwen2.5-7b",
@@ -78,7 +106,8 @@ def profile_for(text: str) -> str | None:
 def _candidates(text: str) -> list[str]:
     """Shorter and shorter names, the fullest first."""
     name = re.sub(r"\(.*?\)", "", text[:300].lower()).rstrip("/ ").rpartition("/")[2]
-    name = re.sub(r"[\s_-]+", "-", name.replace("___", ".")).strip("-").removesuffix(".gguf")
+    name = name.replace("___", ".").replace("quantized.", "quantized-")
+    name = re.sub(r"[\s_-]+", "-", name).strip("-").removesuffix(".gguf")
     name = _GGUF.sub("", name)
     found = [name]
     for dropped in (_TUNING, _FORMATS, _FORMATS | _TUNING, _FORMATS | _TUNING | _LINES):

@@ -42,10 +42,14 @@ def weight_format(words: str | None, model: str) -> Dtype | str | None:
         return Dtype.NVFP4
     if "mxfp4" in tokens:
         return Dtype.MXFP4
+    if tokens & {"int8", "8bit", "w8a16"} and "fp8" not in tokens:  # GPTQ has 8 bits too
+        return Dtype.INT8
     if tokens & _INT4:
         return Dtype.INT4
     if "fp8" in tokens:
         return Dtype.FP8_E4M3
+    if re.search(r"[-_](bf16|fp16)\b", model.lower()):  # unpacked again, whatever was published
+        return Dtype.BF16
     if tokens & {"int8", "w8a8", "w8a16", "8bit"}:
         return Dtype.INT8
     if "gguf" in said:
@@ -58,12 +62,14 @@ def weight_format(words: str | None, model: str) -> Dtype | str | None:
     return None
 
 
-# What ModelOpt's NVFP4 mixtures of experts keep in 16 bits, as their `exclude_modules` say.
+# What ModelOpt's NVFP4 checkpoints keep in 16 bits, as `exclude_modules` of nvidia's
+# DeepSeek-V3.2, GLM-5.1, Kimi-K2.6, MiniMax-M2.5, Qwen3.5 and Gemma-4 say; its Qwen3
+# mixtures of experts keep the router and output alone.
 _MODELOPT_KEEPS = ("*self_attn*", "*linear_attn*", "*shared_expert*")
 # What llm-compressor's recipes keep besides output, routers and towers: fused projections
 # of gated delta nets. (vllm-project/llm-compressor, docs/key-models/qwen3.6.)
 _COMPRESSOR_KEEPS = ("*linear_attn*",)
-_GATED_DELTA = ("qwen3_5", "qwen3_5_moe")
+_MIXED = re.compile(r"qwen3\.[6-9]-\d")
 
 
 def publisher(name: str) -> str:
@@ -78,14 +84,14 @@ def publisher(name: str) -> str:
 def _mixes_fp8(words: str, name: str, model: ModelSpec) -> bool:
     """Whether an NVFP4 checkpoint has its attention, and its cache, in fp8.
 
-    NVIDIA's and Unsloth's of Qwen3.5 and its successors do.
+    NVIDIA's and Unsloth's of Qwen3.5's successors do.
 
-    Source: nvidia/Qwen3.6-27B-NVFP4 (MLP in NVFP4, attention and cache in FP8); sglang
-    pull request 27906 (nvidia/Qwen3.6-35B-A3B-NVFP4: MIXED_PRECISION, the output packed
-    too); Neroued/ninfer issue 23 (unsloth/Qwen3.8-27B-NVFP4).
+    Source: `hf_quant_config.json` of nvidia/Qwen3.6-27B-NVFP4 and 35B-A3B-NVFP4
+    (MIXED_PRECISION: MLP and output W4A16_NVFP4, attention FP8, cache FP8, mtp excluded);
+    Neroued/ninfer issue 23 (unsloth/Qwen3.8-27B-NVFP4).
     """
     by = publisher(name) in ("nvidia", "unsloth") or "modelopt" in words.lower()
-    return by and _family(model) in _GATED_DELTA
+    return by and _family(model).startswith("qwen3_5") and bool(_MIXED.search(name.lower()))
 
 
 def _family(model: ModelSpec) -> str:
@@ -98,13 +104,15 @@ def _nvfp4(words: str, name: str, model: ModelSpec) -> Scheme:
     modelopt = "compressed-tensors" not in words.lower()
     if _mixes_fp8(words, name, model):
         fp8 = LAYOUTS[Dtype.FP8_E4M3]
-        head = moe and modelopt
-        return msgspec.structs.replace(made, mixers=fp8, head=head, drafts=False)
-    qwen = _family(model).startswith(("qwen2", "qwen3_moe", "qwen3_vl"))
-    keeps: tuple[str, ...] = _MODELOPT_KEEPS if modelopt and moe and not qwen else ()
-    keeps = keeps if modelopt else _COMPRESSOR_KEEPS
+        return msgspec.structs.replace(made, mixers=fp8, head=modelopt, drafts=False)
+    whole = _family(model) in ("qwen3_moe", "qwen3_vl_moe", "nemotron_h")
+    keeps: tuple[str, ...] = _COMPRESSOR_KEEPS
+    if modelopt:
+        some = (moe or _family(model) == "gemma4") and not whole
+        keeps = _MODELOPT_KEEPS if some else ()
     kept = read_patterns(list(keeps), where="NVFP4") if keeps else made.kept
-    return msgspec.structs.replace(made, kept=kept, drafts=modelopt)
+    drafts = modelopt and not _family(model).startswith("qwen3_5")
+    return msgspec.structs.replace(made, kept=kept, drafts=drafts)
 
 
 def stated_scheme(words: str | None, name: str, model: ModelSpec) -> Scheme:
@@ -121,6 +129,8 @@ def stated_scheme(words: str | None, name: str, model: ModelSpec) -> Scheme:
     if wanted == "nf4":
         return nf4_scheme(own)
     dtype = Dtype(wanted)
+    if dtype is Dtype.BF16:
+        return plain_scheme(own, own)
     if dtype is Dtype.NVFP4:
         return _nvfp4(words or "", name, model)
     if dtype is Dtype.INT4:  # AWQ and GPTQ store a zero point a group, llm-compressor none
@@ -135,8 +145,9 @@ def stated_kv(words: str | None, weights: str | None, name: str, model: ModelSpe
     own = Dtype.BF16 if model is None else own_dtype(model)
     auto = (words or "auto").lower() == "auto"
     stated = weights or ""
-    fp4 = "fp4" in f"{stated} {name}".lower()
-    if auto and fp4 and model is not None and _mixes_fp8(stated, name, model):
+    fp4 = "nvfp4" in f"{stated} {name}".lower()
+    asks = publisher(name) == "nvidia" or (model is not None and _mixes_fp8(stated, name, model))
+    if auto and fp4 and asks:
         return Dtype.FP8_E4M3
     return kv_format(words, own, f"{stated} {name}")
 

@@ -28,7 +28,7 @@ from attnbench.engines.launch import (
 from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.hardware import HardwareSpec
-from attnbench.spec.model import ModelSpec
+from attnbench.spec.model import ModelSpec, Recurrent
 from attnbench.units import GIB
 
 _ROUNDING_GIB = 0.005
@@ -50,6 +50,7 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     low: Mapping[str, float]
     high: Mapping[str, float]
     why: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 def rebuild(row: LogRow) -> Rebuilt:
@@ -98,7 +99,26 @@ def rebuild(row: LogRow) -> Rebuilt:
         low=low,
         high=high,
         why=tuple(why),
+        assumed=_assumed(row, launch),
     )
+
+
+def _assumed(row: LogRow, launch: Launch) -> tuple[str, ...]:
+    """Figures that rest on a default of the engine, or on which rank printed a size.
+
+    Blocks follow from the least of the ranks' sizes, and a row may have but one of them;
+    with recurrent states what a request takes follows from prefix caching, which no row
+    states; the budget from the share of memory and the most sequences.
+    """
+    found: list[str] = []
+    ranks = row.tp * row.pp
+    if ranks > 1 and len(row.reported.kv_cache_gib_all_ranks) < ranks:
+        found += ["gpu_blocks", "kv_tokens", "max_concurrency"]
+    elif any(isinstance(mixer, Recurrent) for mixer, _ in launch.layers):
+        found += ["kv_tokens", "max_concurrency"]
+    if row.gpu_memory_utilization is None or row.max_num_seqs is None:
+        found.append("kv_cache_gib")
+    return tuple(found)
 
 
 def _budget(

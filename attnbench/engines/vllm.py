@@ -135,7 +135,15 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     max_num_seqs: int
 
 
-_LARGE_GPU = 70 * GIB
+# By a GPU's memory: at least so much of it, tokens of a step, sequences. A100s take the
+# least from 0.9 on, GB10 from 0.31 on.
+_SMALL = (0, 2048, 256)
+_LARGE = (70 * GIB, 8192, 1024)
+_DEFAULTS = (
+    ((0,), (_LARGE, _SMALL)),
+    ((0, 28), ((160 * GIB, 16384, 1024), _LARGE, _SMALL)),
+)
+_NOT_LARGE = (((0,), ()), ((0, 9), ("a100",)), ((0, 31), ("a100", "gb10")))
 _V0_CHUNKED = 32768
 
 
@@ -146,16 +154,20 @@ def defaults(
 
     V0 runs a whole prompt in one step, and chunks it where max_model_len is over 32k.
 
-    Source: vLLM, `get_batch_defaults`.
+    Source: vLLM, `get_batch_defaults` (0.8.5: `_set_default_args_v1`).
     """
     if policy(version).v0:
         length = max_model_len or 0
         whole = 2048 if length > _V0_CHUNKED else max(2048, length)
         return Defaults(max_num_batched_tokens=whole, max_num_seqs=256)
-    large = (total_bytes or 0) >= _LARGE_GPU and "a100" not in gpu_name.lower()
-    if large:
-        return Defaults(max_num_batched_tokens=8192, max_num_seqs=1024)
-    return Defaults(max_num_batched_tokens=2048, max_num_seqs=256)
+    small = any(name in gpu_name.lower() for name in pick(_NOT_LARGE, version))
+    memory = 0 if small else total_bytes or 0
+    tokens, sequences = next(
+        (tokens, sequences)
+        for least, tokens, sequences in pick(_DEFAULTS, version)
+        if memory >= least
+    )
+    return Defaults(max_num_batched_tokens=tokens, max_num_seqs=sequences)
 
 
 # On AMD's GPUs the loading figure is what the device has in use (through 0.20), else what

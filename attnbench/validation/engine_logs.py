@@ -43,6 +43,7 @@ def _row(row: LogRow, corpus: str) -> Row:
         low=rebuilt.low,
         high=rebuilt.high,
         why=rebuilt.why,
+        assumed=rebuilt.assumed,
     )
 
 

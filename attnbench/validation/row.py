@@ -26,8 +26,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Predicted and reported figures by name, and which agree.
 
     `family` and `version` sort rows into the table of agreement. `low` and `high` bound
-    a prediction that is a band. `within` has the figures that both sides have. `words` are
-    predictions that are no numbers.
+    a prediction that is a band. `within` has the figures that both sides have; `assumed`
+    those of them that rest on a default, for something that the row does not say. `words`
+    are predictions that are no numbers.
     """
 
     id: str
@@ -43,15 +44,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     why: tuple[str, ...] = ()
     words: Mapping[str, str] = {}
     timing: Timing | None = None
+    assumed: tuple[str, ...] = ()
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the rows that can be compared agree in one figure."""
+    """How many of the rows that can be compared agree in one figure.
+
+    `stated` of them say every input of it, and `stated_within` of those agree.
+    """
 
     figure: str
     compared: int
     within: int
     worst: float | None
+    stated: int = 0
+    stated_within: int = 0
 
     @property
     def share(self) -> float:
@@ -98,16 +105,19 @@ def compare(
 
 def agreement(rows: Iterable[Row]) -> tuple[Agreement, ...]:
     """The agreement of each figure over `rows`, in order of first appearance."""
-    counts: dict[str, list[tuple[bool, float | None]]] = {}
+    counts: dict[str, list[tuple[bool, float | None, bool]]] = {}
     for row in rows:
         for key, good in row.within.items():
-            counts.setdefault(key, []).append((good, row.relative_error.get(key)))
+            seen = (good, row.relative_error.get(key), key not in row.assumed)
+            counts.setdefault(key, []).append(seen)
     return tuple(
         Agreement(
             figure=key,
             compared=len(seen),
-            within=sum(good for good, _ in seen),
-            worst=max((abs(e) for _, e in seen if e is not None), default=None),
+            within=sum(good for good, _, _ in seen),
+            worst=max((abs(e) for _, e, _ in seen if e is not None), default=None),
+            stated=sum(stated for _, _, stated in seen),
+            stated_within=sum(good and stated for good, _, stated in seen),
         )
         for key, seen in counts.items()
     )
