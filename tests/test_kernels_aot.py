@@ -296,7 +296,7 @@ def test_a_compiler_that_hangs_is_stopped() -> None:
     [
         (["--target", "sm_75"], "no configuration is shipped for target 'sm_75'"),
         (["--target", "h100"], "unknown target 'h100'"),
-        (["--kernel", "flash_fwt"], "Did you mean flash_fwd?"),
+        (["--kernel", "flash_fwt"], "Did you mean flash_fwd"),
         (["--features", "casual"], "Did you mean causal?"),
         (["--dtype", "fp8"], "unknown dtype of a kernel 'fp8'"),
         (["--head-dims", "x"], "--head-dims: 'x' is not a size"),
