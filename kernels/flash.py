@@ -2,7 +2,7 @@
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -12,8 +12,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ._features import INTERPRETED, Features, check, compile_options, kernel_arguments, strides
 from ._launch import Launch
 from ._targets import INTERPRETER, ForwardConfig, family, target_of
+from ._tune import fastest
 from .flash_fwd import _flash_fwd
-from .flash_fwd_configs import POINTER, TMA, config_for
+from .flash_fwd_configs import ALTERNATIVES, FEW_ROWS, POINTER, TMA, config_for
 from .flash_fwd_tma import _flash_fwd_tma
 
 _TMA_FAMILIES = ("sm_90", "sm_100")
@@ -59,18 +60,63 @@ def flash_fwd(
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
     if out.numel():
-        target = target_for(query)
-        entry = entry or entry_for(target, query, key, value)
-        if config is None:
-            config = config_for(
-                target, entry, head_dim=query.shape[3], dtype=query.dtype,
-                seq_q=query.shape[2], seq_kv=key.shape[2],
-                causal=causal, featured=features.costly(),
-            )  # fmt: skip
+        if entry is None or config is None:
+            shipped = shipped_choice(query, key, value, features)
+            entry, config = entry or shipped.entry, config or shipped.config
         launch = launch_of(entry, query, key, value, out, lse, features, config)
         with on_device(query):
             launch.kernel[launch.grid](**launch.arguments, **launch.options)
     return (out.bfloat16() if widened else out), lse
+
+
+class Choice(NamedTuple):
+    """Which kernel runs, and how it is compiled."""
+
+    entry: str
+    config: ForwardConfig
+
+    def __str__(self) -> str:
+        m, n, warps, stages, carry = self.config
+        carried = " carried" * bool(carry)
+        return f"{self.entry.lstrip('_')} {m}x{n} w{warps} s{stages}{carried}"
+
+
+def shipped_choice(query: Tensor, key: Tensor, value: Tensor, features: Features) -> Choice:
+    """What runs unless a device was asked: see `choose`.
+
+    Raises:
+        MachineError: a device that has no configuration.
+    """
+    target = target_for(query)
+    entry = entry_for(target, query, key, value)
+    config = config_for(
+        target, entry, head_dim=query.shape[3], dtype=query.dtype, seq_q=query.shape[2],
+        seq_kv=key.shape[2], causal=features.causal, featured=features.costly(),
+    )  # fmt: skip
+    return Choice(entry, config)
+
+
+def choose(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> Choice:
+    """The fastest of the shipped choice and its alternatives, timed on these operands.
+
+    On the CPU the shipped one; also with a window, soft-cap, bias or padding, for few
+    query rows, and in fp32: there are no alternatives.
+
+    Raises:
+        MachineError: a device that has no configuration.
+    """
+    features = Features(**settings)
+    first = shipped_choice(query, key, value, features)
+    few = query.shape[2] <= FEW_ROWS
+    if not query.is_cuda or few or features.costly() or query.element_size() != 2:
+        return first
+    at = (family(target_for(query)) or "", max(64, triton.next_power_of_2(query.shape[3])))
+    others = [Choice(*other) for other in ALTERNATIVES.get(at, ())]
+    able = [o for o in others if o.entry == POINTER or first.entry == TMA]
+    return fastest(
+        [first, *(o for o in able if o != first)],
+        lambda choice: flash_fwd(query, key, value, **settings, **choice._asdict()),
+    )
 
 
 def entry_for(target: str, query: Tensor, key: Tensor, value: Tensor) -> str:

@@ -45,6 +45,22 @@ _HALF_FEATURED_TMA = {
     ("sm_100", 64): ForwardConfig(128, 64, 8, 3),
     ("sm_100", 128): ForwardConfig(128, 64, 8, 3),
 }
+# What a device may choose in place of what is shipped, where there is no window, bias,
+# soft-cap or padding: few, and none that spills or computes a FLOP twice.
+ALTERNATIVES = {
+    ("sm_80", 64): ((POINTER, ForwardConfig(128, 32, 4, 3)),),
+    ("sm_90", 64): (
+        (POINTER, ForwardConfig(64, 64, 4, 3, 1)),
+        (POINTER, ForwardConfig(128, 32, 8, 3, 1)),
+        (POINTER, ForwardConfig(128, 128, 8, 3)),
+    ),
+    ("sm_90", 128): (
+        (POINTER, ForwardConfig(128, 64, 8, 3, 1)),
+        (POINTER, ForwardConfig(128, 128, 8, 2)),
+    ),
+    ("sm_100", 64): ((TMA, ForwardConfig(128, 64, 8, 3)),),
+    ("sm_100", 128): ((TMA, ForwardConfig(128, 64, 8, 3)),),
+}
 # A window, a bias, a soft-cap or guarded loads need registers that those tiles do not leave.
 _HALF_FEATURED = {
     ("sm_90", 64): ForwardConfig(128, 128, 8, 3),
@@ -67,7 +83,7 @@ _SINGLE_AMD = {
 }
 # So few query rows (decoding) are one matrix instruction high. AMD's waves would each do
 # the same rows again.
-_FEW_ROWS = 16
+FEW_ROWS = 16
 _FEW_ROWS_KEYS = 64
 # The interpreter's cost is a block's, whatever its size: blocks as large as caches bear.
 _INTERPRETED_ROWS = 1024
@@ -113,8 +129,8 @@ def config_for(
         config = _HALF_CAUSAL.get(at, config)
     if dtype is torch.float32:
         config = (_SINGLE_AMD if amd else _SINGLE_NVIDIA)[block_d]
-    if seq_q <= _FEW_ROWS:
+    if seq_q <= FEW_ROWS:
         block_n = min(_FEW_ROWS_KEYS, config.block_n)
         num_warps = 1 if amd else config.num_warps if dtype is torch.float32 else 4
-        config = ForwardConfig(_FEW_ROWS, block_n, num_warps, config.num_stages)
+        config = ForwardConfig(FEW_ROWS, block_n, num_warps, config.num_stages)
     return config

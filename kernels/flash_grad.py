@@ -20,22 +20,26 @@ from ._features import (
 )
 from ._launch import Launch
 from ._targets import Config
-from .flash import flash_fwd, on_device, target_for
+from .flash import Choice, flash_fwd, on_device, target_for
 from .flash_bwd import _flash_bwd_dkdv, _flash_bwd_dq
 from .flash_bwd_configs import config_for
 
 DQ, DKDV = "_flash_bwd_dq", "_flash_bwd_dkdv"
 
 
-def flash(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+def flash(
+    query: Tensor, key: Tensor, value: Tensor, *, choice: Choice | None = None, **settings: Any
+) -> tuple[Tensor, Tensor]:
     """What `flash_fwd` answers under the same `settings`, differentiable in its operands.
+
+    `choice` is the forward's: what `choose` answered, or None for the shipped one.
 
     Raises:
         UserError: shapes, dtypes, devices or settings that do not fit.
         MachineError: a device that has no configuration.
     """
     out, lse = _Flash.apply(  # type: ignore[no-untyped-call] # torch's has no types
-        query, key, value, Features(**settings)
+        query, key, value, Features(**settings), choice
     )
     return out, lse
 
@@ -43,9 +47,15 @@ def flash(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> tuple[T
 class _Flash(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, query: Tensor, key: Tensor, value: Tensor, features: Features
+        context: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        features: Features,
+        choice: Choice | None,
     ) -> tuple[Tensor, Tensor]:
-        out, lse = flash_fwd(query, key, value, **features._asdict())
+        chosen = {} if choice is None else choice._asdict()
+        out, lse = flash_fwd(query, key, value, **features._asdict(), **chosen)
         context.save_for_backward(query, key, value, out, lse)
         context.features = features
         context.set_materialize_grads(False)
@@ -61,7 +71,7 @@ class _Flash(torch.autograd.Function):
         grads = flash_bwd(
             query, key, value, out, lse, grad_out, grad_lse=grad_lse, features=context.features
         )
-        return (*grads, None)
+        return (*grads, None, None)
 
 
 def flash_bwd(

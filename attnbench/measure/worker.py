@@ -120,7 +120,8 @@ class _Runner:
 
     def _prepare(self, index: int, point: Point, outcome: Outcome) -> None:
         start = time.perf_counter()
-        call = self._call(point)
+        chosen: list[str] = []
+        call = self._call(point, chosen.append)
         outcome.setup_ms = (time.perf_counter() - start) * 1e3
         start = time.perf_counter()
         result = call()
@@ -137,15 +138,16 @@ class _Runner:
             outcome.status = Status.INCORRECT
             outcome.note = outcome.errors.explain()
             return
+        outcome.note = chosen[0]
         self.calls[index] = call
 
-    def _call(self, point: Point) -> Call:
+    def _call(self, point: Point, tell: Say) -> Call:
         """The call to be timed; on copies of the inputs in turn where the timer asks for it."""
         device, cache_bytes = self.job.device.type, self.job.device.cache_bytes
         copies = 1
         if self.timer.rotates and self.job.timing.cache == "cold" and cache_bytes:
             copies = copies_needed(held_bytes(point.shape, point.mode), cache_bytes)
-        calls = [build_call(point, self.inputs, device)]
+        calls = [build_call(point, self.inputs, device, tell)]
         calls += [build_call(point, clone(self.inputs), device) for _ in range(copies - 1)]
         return Rotated(calls) if copies > 1 else calls[0]
 
@@ -184,8 +186,10 @@ class _Runner:
         time_rounds(list(candidates.values()), self.timer, self.job.timing, self.say)
 
 
-def build_call(point: Point, inputs: Inputs, device_type: str) -> Call:
-    """Prepare `point` and answer the call to be timed.
+def build_call(
+    point: Point, inputs: Inputs, device_type: str, tell: Say = lambda word: None
+) -> Call:
+    """Prepare `point` and answer the call to be timed; `tell` what its backend chose.
 
     The call answers the output (fwd, decode), or output and gradients of query, key
     and value (bwd, fwd_bwd; bwd's output is of a forward made here, outside the call).
@@ -194,6 +198,7 @@ def build_call(point: Point, inputs: Inputs, device_type: str) -> Call:
 
     _, backend = point.implementation()
     state = backend.prepare(point.shape, point.params, device_type)
+    tell(backend.chose(state))
     q, k, v = inputs.query, inputs.key, inputs.value
 
     def forward_alone() -> "Tensor":

@@ -5,7 +5,7 @@ It runs on CUDA and ROCm devices; on the CPU under Triton's interpreter, for a c
 
 import importlib.util
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnbench.calc.patterns import Pattern
 from attnbench.calc.score_features import score_features
@@ -24,6 +24,12 @@ INTERPRETED_SCORES = 3 << 26
 _BACKWARD = (Mode.BWD, Mode.FWD_BWD)
 _SCORES_AGAIN = 2  # a backward computes them for dQ, and for dK and dV
 _INTERPRETED_BLOCK = 1024  # a row's scores outside its pattern, of blocks that it crosses
+
+
+class _State(NamedTuple):
+    flash: Callable[..., Any]
+    settings: dict[str, Any]
+    sinks: "Tensor | None"
 
 
 def triton_backend(
@@ -50,7 +56,10 @@ def triton_backend(
 
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
         given, sinks = _score_options(shape, params, device)
-        return _flash(device), {"causal": shape.causal, **options(params), **given}, sinks
+        settings = {"causal": shape.causal, **options(params), **given}
+        if device.startswith("cuda"):
+            settings["choice"] = _tuned(shape, settings, device)
+        return _State(_flash(device), settings, sinks)
 
     return featured(
         Backend(
@@ -60,6 +69,7 @@ def triton_backend(
             forward=_forward,
             workspace_bytes=_workspace_bytes,
             interpreted_on=frozenset({"cpu"}),
+            chose=_chose,
         ),
         "alibi",
         "soft_cap",
@@ -91,12 +101,33 @@ def _flash(device: str) -> Callable[..., Any]:
     return flash  # type: ignore[no-any-return]
 
 
+def _tuned(shape: AttentionShape, settings: dict[str, Any], device: str) -> Any:
+    """The forward's configuration that is fastest here at this shape, on random operands."""
+    import torch
+
+    from attnbench.kernels.flash import choose
+    from attnbench.variants._support import torch_dtype
+
+    def draw(heads: int, tokens: int) -> torch.Tensor:
+        sizes = (shape.batch, heads, tokens, shape.head_dim)
+        return torch.randn(sizes, device=device).to(torch_dtype(shape.dtype))
+
+    query = draw(shape.heads, shape.seq_q)
+    return choose(query, *(draw(shape.kv_heads, shape.seq_kv) for _ in range(2)), **settings)
+
+
+def _chose(state: Any) -> str:
+    """What was tuned; nothing of a state that rotations or documents wrap."""
+    choice = state.settings.get("choice") if isinstance(state, _State) else None
+    return "" if choice is None else str(choice)
+
+
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Tensor":
     from attnbench.variants._score import add_sinks
 
-    flash, options, sinks = state
+    flash, settings, sinks = state
     out: Tensor
-    out, lse = flash(query, key, value, **options)
+    out, lse = flash(query, key, value, **settings)
     return out if sinks is None else add_sinks(out, lse, sinks)
 
 

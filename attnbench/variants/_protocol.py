@@ -44,6 +44,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     head_dim]; autograd runs through it where the mode asks for a backward.
     `workspace_bytes(shape, mode, params)` predicts the most memory held at once
     beyond inputs and outputs, so that a point that cannot fit is skipped.
+    `chose(state)` says what `prepare` chose on this device, for the row's note.
     `interpreted_on` names device types where it runs under an interpreter: such a
     point is checked, never timed.
     """
@@ -54,6 +55,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     forward: Callable[["Tensor", "Tensor", "Tensor", Any], "Tensor"]
     workspace_bytes: Callable[[AttentionShape, Mode, Params], int]
     interpreted_on: frozenset[str] = frozenset()
+    chose: Callable[[Any], str] = lambda state: ""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
