@@ -20,7 +20,7 @@ READY := .venv/.installed
 RUN := .venv/bin/python -m
 endif
 
-.PHONY: setup sweep test test-all lint types unit gpu-test clean
+.PHONY: setup sweep test test-all lint types unit cpu-speed gpu-test clean
 
 setup: $(READY)
 
@@ -57,6 +57,11 @@ unit: $(READY)
 
 test-all: lint types
 	$(RUN) pytest -m "not gpu"
+
+# What sparse and linear attention gain on this CPU, held against what they should.
+cpu-speed: $(READY)
+	$(RUN) attnbench sweep --preset cpu-speed --device cpu --resume --run-dir runs/cpu-speed
+	$(filter-out -m,$(RUN)) benchmarks/cpu_speed.py runs/cpu-speed
 
 gpu-test: $(READY)
 	$(RUN) pytest -m gpu

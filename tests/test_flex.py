@@ -169,6 +169,8 @@ def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None
     assert "neither g++ nor clang++" in str(reason)
 
 
+# inductor itself imports what torch has deprecated
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -188,6 +190,8 @@ def test_compiled_output_is_the_reference(name: str, dtype: torch.dtype) -> None
     assert float((out.double() - exact).norm()) <= 4 * torch.finfo(dtype).eps * float(exact.norm())
 
 
+# inductor itself imports what torch has deprecated
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.slow
 def test_no_number_of_shapes_leaves_the_fused_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """More shapes than dynamo's recompile limit: each call runs what was compiled for it."""

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from attnbench.spec.attention import AttentionShape
+from attnbench.spec.dtype import Dtype
 from attnbench.variants.performer import draw_features, log_features
 
 WIDTH = 16
@@ -66,3 +68,31 @@ def test_lengths_are_those_of_gaussian_vectors() -> None:
     count = len(squares)
     assert abs(float(squares.mean()) - WIDTH) < 5 * (2 * WIDTH / count) ** 0.5
     assert abs(float(squares.var()) / (2 * WIDTH) - 1) < 5 * (12 / count) ** 0.5
+
+
+def test_the_stabiliser_looks_at_no_later_key() -> None:
+    """A later key of huge norm neither moves earlier rows by a bit nor drowns them."""
+    from attnbench.variants import load_variant
+
+    variant = load_variant("performer")
+    shape = AttentionShape(
+        batch=1, heads=1, kv_heads=1, seq_q=200, seq_kv=200, head_dim=WIDTH, causal=True,
+        dtype=Dtype.FP32,
+    )  # fmt: skip
+    backend = variant.backends[0]
+    state = backend.prepare(shape, variant.defaults, "cpu")
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 1, 200, WIDTH, generator=generator)
+    before = backend.forward(q, k, v, state)
+    for row in (63, 64, 100):
+        loud = k.clone()
+        loud[:, :, row + 1 :] *= 40.0  # a sum shared by all rows would underflow to 0 here
+        after = backend.forward(q, loud, v, state)
+        assert torch.equal(before[:, :, : row + 1], after[:, :, : row + 1])
+        assert bool(after.isfinite().all())
+        assert bool(after[:, :, : row + 1].any(-1).all())
+
+
+def test_another_seed_redraws() -> None:
+    assert torch.equal(draw_features(32, WIDTH, 7), draw_features(32, WIDTH, 7))
+    assert not torch.equal(draw_features(32, WIDTH, 7), draw_features(32, WIDTH, 8))

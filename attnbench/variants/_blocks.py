@@ -7,6 +7,7 @@ heads do. Keys that move with the queries are overlapping views, not copies.
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -109,11 +110,15 @@ def make_plan(shape: AttentionShape, pattern: BlockedPattern, device: str, rows:
         run.append(block)
         run_key = key
     groups.append(_group(run, masks, shape.offset, device))
-    written = [q - shape.offset for block in blocks for q in block.queries]
-    order = None
-    if written != list(range(shape.seq_q)):
-        order = torch.tensor(written, device=device).argsort()
-    return Plan(tuple(groups), order)
+    return Plan(tuple(groups), _order(blocks, device))
+
+
+def _order(blocks: list[Block], device: str) -> Tensor | None:
+    """Where each query row stands among the blocks' rows; None: they are in order."""
+    rows = [block.queries for block in blocks]
+    if all(r.step == 1 for r in rows) and all(a.stop == b.start for a, b in pairwise(rows)):
+        return None
+    return torch.cat([_positions(r, device) for r in rows]).argsort()
 
 
 # A mask, the same as a bias of 0 and -inf, and its empty rows; None: all see all.
