@@ -24,6 +24,7 @@ def linear_attention(
     causal: bool,
     omega: Tensor | None = None,
     kv_lens: Tensor | None = None,
+    config: LinearConfig | None = None,
 ) -> Tensor:
     """Normalised φ(Q)(φ(K)ᵀV): [B, H, T, D], in the inputs' dtype.
 
@@ -51,10 +52,11 @@ def linear_attention(
     if widened:
         query, key, value = query.float(), key.float(), value.float()
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    config = config_for(
-        target_for(query), head_dim=head_dim, dtype=query.dtype, tokens=key.shape[2],
-        features=head_dim if omega is None else omega.shape[0],
-    )  # fmt: skip
+    if config is None:
+        config = config_for(
+            target_for(query), head_dim=head_dim, dtype=query.dtype, tokens=key.shape[2],
+            features=head_dim if omega is None else omega.shape[0],
+        )  # fmt: skip
     with on_device(query):
         for launch in launches_of(
             query, key, value, out, causal=causal, omega=omega, kv_lens=kv_lens, config=config

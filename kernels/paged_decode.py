@@ -37,6 +37,8 @@ def paged_decode(
     soft_cap: float | None = None,
     alibi_slopes: Tensor | None = None,
     scale: float | None = None,
+    in_place: bool = False,
+    config: Config | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention of one query a sequence over its pages: output [B, H, 1, D], LSE [B, H, 1].
 
@@ -47,6 +49,9 @@ def paged_decode(
     `block_table` [B, pages] and `kv_lens` [B] are int32. `splits`: programs that share a
     sequence, by default what fills the device. Features as in `flash.flash_fwd`; a
     sequence of no token gives 0 and LSE -∞. There is no backward.
+
+    `in_place`: a row's number is its token's position, in whatever order the table names
+    the pages of [B, Hkv, S, D]; the query stands at S - 1, and rows under `kv_lens` are seen.
 
     Raises:
         UserError: shapes, dtypes, devices or settings that do not fit.
@@ -61,7 +66,8 @@ def paged_decode(
         query, key, value = query.float(), key.float(), value.float()
     batch, head_dim = query.shape[0], query.shape[3]
     tokens = block_table.shape[1] * page_size
-    config = config_for(target_for(query), head_dim=head_dim, dtype=query.dtype, tokens=tokens)
+    if config is None:
+        config = config_for(target_for(query), head_dim=head_dim, dtype=query.dtype, tokens=tokens)
     if splits is None:
         programs = batch * key.shape[1]
         splits = splits_for(programs=programs, tokens=tokens, processors=_processors(query))
@@ -70,7 +76,7 @@ def paged_decode(
     with on_device(query):
         for launch in launches_of(
             query, key, value, out, lse, block_table, features, config,
-            page_size=page_size, splits=splits,
+            page_size=page_size, splits=splits, in_place=in_place,
         ):  # fmt: skip
             launch.kernel[launch.grid](**launch.arguments, **launch.options)
     return (out.bfloat16() if widened else out), lse
@@ -88,6 +94,7 @@ def launches_of(
     *,
     page_size: int,
     splits: int,
+    in_place: bool = False,
 ) -> list[Launch]:
     """The splits' kernel and the joining; ahead-of-time compilation asks for them too."""
     batch, heads, _, head_dim = query.shape
@@ -101,6 +108,7 @@ def launches_of(
         "PARTS": parts, "PART_LSE": part_lse, "TABLE": block_table,
         **strides("q", query), **strides("k", key), **strides("v", value), **strides("o", out),
         "stride_table": block_table.stride(0), "SPLITS": splits, "PAGE": page_size,
+        "pages": block_table.shape[1], "IN_PLACE": in_place,
     }  # fmt: skip
     packs = triton.cdiv(heads // kv_heads, config.block_m)
     made = [

@@ -17,8 +17,9 @@ def _paged_decode(
     stride_kb, stride_kh, stride_kt, stride_kd,
     stride_vb, stride_vh, stride_vt, stride_vd,
     stride_ob, stride_oh, stride_ot, stride_od, stride_table,
-    heads, group, head_dim, factor, cap,
-    SPLITS: tl.constexpr, ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, PAGE: tl.constexpr,
+    heads, group, seq_kv, head_dim, pages, factor, cap,
+    IN_PLACE: tl.constexpr, SPLITS: tl.constexpr, PAGE: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     # O = softmax(logits) V for one query a sequence, over the first KV_LENS[b] tokens of
@@ -33,6 +34,8 @@ def _paged_decode(
     # than one the results go to PARTS [B, H, splits, D] and PART_LSE, fp32, and `_combine`
     # joins them.
     # The query stands at KV_LENS[b] - 1, so ALiBi's distance is KV_LENS[b] - 1 - t.
+    # IN_PLACE: whatever order the table gives pages in, a row's number is its position, the
+    # query stands at the last of seq_kv rows, and the rows under KV_LENS[b] are seen.
     # A sequence of no token gives O = 0 and LSE = -inf.
     #
     # Scores, running maximum and sum in fp32, P rounded to V's dtype; fp32 dots are IEEE.
@@ -62,17 +65,25 @@ def _paged_decode(
         slope = tl.load(SLOPES + head, there, 0.0) * LOG2_E
 
     keys = tl.load(KV_LENS + batch).to(tl.int32)
-    blocks = (keys + BLOCK_N - 1) // BLOCK_N
+    tokens = keys
+    last = keys - 1
+    if IN_PLACE:
+        tokens = pages * PAGE
+        last = seq_kv - 1
+    blocks = (tokens + BLOCK_N - 1) // BLOCK_N
     share = (blocks + SPLITS - 1) // SPLITS
     acc = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)
     top = tl.full((BLOCK_M,), NO_MAXIMUM, tl.float32)
     total = tl.full((BLOCK_M,), 0.0, tl.float32)
     for index in range(split * share, tl.minimum(split * share + share, blocks)):
         token = index * BLOCK_N + column
-        inside = token < keys
-        # A token past the end reads the first page, and is masked.
+        inside = token < tokens
         page = tl.load(table + token // PAGE, inside, 0).to(tl.int64)
         row = page * PAGE + token % PAGE
+        position = token
+        if IN_PLACE:
+            position = row.to(tl.int32)
+            inside = inside & (position < keys)
         key = load_tile(
             key_base + row[None, :] * stride_kt + d[:, None] * stride_kd,
             inside[None, :], d[:, None] < head_dim, True, PADDED,
@@ -81,7 +92,7 @@ def _paged_decode(
         if SOFT_CAP:
             scores = soft_cap(scores, cap)
         if ALIBI:
-            scores = biased(scores, slope[:, None], keys - 1, token[None, :], True)
+            scores = biased(scores, slope[:, None], last, position[None, :], True)
         scores = tl.where(inside[None, :], scores, float("-inf"))
         weights, rescale, top, total = online_softmax(scores, 1.0, top, total)
         value = load_tile(

@@ -10,6 +10,7 @@ from attnbench.spec.dtype import Dtype  # noqa: E402
 from attnbench.variants import load_variant  # noqa: E402
 from attnbench.variants._flash_triton import INTERPRETED_SCORES  # noqa: E402
 from attnbench.variants._protocol import Backend  # noqa: E402
+from attnbench.variants._reference import pattern_reference  # noqa: E402
 
 
 def triton_of(variant: str) -> Backend:
@@ -100,10 +101,19 @@ def test_sliding_window_with_sinks(causal: bool) -> None:
     assert (out - exact).abs().max() < 4e-6
 
 
-def test_dilation_is_refused() -> None:
-    params = {"window": 8, "dilation": 2, "sink": 0}
-    reason = triton_of("sliding_window").supports(shape(), Mode.FWD, params, "cpu")
-    assert reason == "the triton kernel has no dilation"
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_dilated_window_goes_to_the_block_sparse_kernel(dilation: int) -> None:
+    backend, params = triton_of("sliding_window"), {"window": 8, "dilation": dilation, "sink": 0}
+    chosen, _ = backend.prepare(shape(), params, "cpu")
+    inputs = (torch.randn(1, 2, 100, 64), *(torch.randn(1, 1, 100, 64) for _ in "kv"))
+    out = backend.forward(*inputs, backend.prepare(shape(), params, "cpu"))
+    pattern = load_variant("sliding_window").pattern
+    assert pattern is not None
+    assert (out - pattern_reference(*inputs, pattern(shape(), params))).abs().max() < 4e-6
+    flash_memory = backend.workspace_bytes(shape(), Mode.FWD, params | {"dilation": 1})
+    memory = backend.workspace_bytes(shape(), Mode.FWD, params)
+    assert (memory == flash_memory) == (dilation == 1)
+    assert chosen.workspace_bytes(shape(), Mode.FWD, params) == memory
 
 
 def test_workspace_is_the_lse_and_what_a_backward_keeps() -> None:

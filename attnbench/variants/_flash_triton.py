@@ -3,22 +3,18 @@
 It runs on CUDA and ROCm devices; on the CPU under Triton's interpreter, for a check.
 """
 
-import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnbench.calc.patterns import Pattern
-from attnbench.calc.score_features import score_features
-from attnbench.kernels._targets import MAX_HEAD_DIM
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.spec.dtype import Dtype
 from attnbench.variants._protocol import Backend, Params
 from attnbench.variants._transforms import featured
+from attnbench.variants._triton import cannot_run, kernels, score_options, too_long
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DTYPES = (Dtype.FP16, Dtype.BF16, Dtype.FP32)
 # Scores that the interpreter gets through in about 15 s on one core: docs/kernels.md.
 INTERPRETED_SCORES = 3 << 26
 _BACKWARD = (Mode.BWD, Mode.FWD_BWD)
@@ -35,31 +31,23 @@ class _State(NamedTuple):
 def triton_backend(
     pattern: Callable[[AttentionShape, Params], Pattern],
     options: Callable[[Params], dict[str, Any]] = lambda params: {},
-    refuses: Callable[[Params], str | None] = lambda params: None,
 ) -> Backend:
     """The backend of a variant over `pattern`: all pairs, or a window with sinks.
 
-    `options` turns its settings into those of `flash_fwd` that give that pattern;
-    `refuses` answers why the kernel cannot do some settings, or None.
+    `options` turns its settings into those of `flash_fwd` that give that pattern.
     """
 
     def supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
-        return (
-            refuses(params)
-            or _cannot_run(shape, device_type)
-            or (
-                _takes_minutes(shape, mode, pattern(shape, params))
-                if device_type == "cpu"
-                else None
-            )
+        return cannot_run(shape, device_type) or (
+            _takes_minutes(shape, mode, pattern(shape, params)) if device_type == "cpu" else None
         )
 
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
-        given, sinks = _score_options(shape, params, device)
+        given, sinks = score_options(shape, params, device)
         settings = {"causal": shape.causal, **options(params), **given}
         if device.startswith("cuda"):
             settings["choice"] = _tuned(shape, settings, device)
-        return _State(_flash(device), settings, sinks)
+        return _State(kernels("flash_grad", device).flash, settings, sinks)
 
     return featured(
         Backend(
@@ -76,29 +64,6 @@ def triton_backend(
         "sink_logit",
         "padding",
     )
-
-
-def _score_options(
-    shape: AttentionShape, params: Params, device: str
-) -> "tuple[dict[str, Any], Tensor | None]":
-    """Arguments of the kernel for the score features, and the sinks' logits."""
-    from attnbench.variants._score import make_score
-
-    score = make_score(score_features(params), shape, device)
-    if score is None:
-        return {}, None
-    given = {"soft_cap": score.soft_cap, "alibi_slopes": score.slopes, "kv_lens": score.lens}
-    return {name: value for name, value in given.items() if value is not None}, score.sinks
-
-
-def _flash(device: str) -> Callable[..., Any]:
-    if device.startswith("cpu"):
-        from attnbench.kernels._interpreter import interpreted
-
-        return interpreted("flash_grad").flash  # type: ignore[no-any-return]
-    from attnbench.kernels.flash_grad import flash
-
-    return flash  # type: ignore[no-any-return]
 
 
 def _tuned(shape: AttentionShape, settings: dict[str, Any], device: str) -> Any:
@@ -142,42 +107,9 @@ def _workspace_bytes(shape: AttentionShape, mode: Mode, params: Params) -> int:
     return 8 * rows + shape.dtype.bytes_of(rows * shape.head_dim)
 
 
-def _cannot_run(shape: AttentionShape, device_type: str) -> str | None:
-    if shape.dtype not in _DTYPES:
-        return f"the triton kernel takes {', '.join(_DTYPES)}, not {shape.dtype}"
-    if shape.head_dim > MAX_HEAD_DIM:
-        return f"the triton kernel takes head_dim up to {MAX_HEAD_DIM}, not {shape.head_dim}"
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed: pip install 'attnbench[bench]'"
-    if device_type == "cuda":
-        return _no_configuration()
-    if device_type != "cpu":
-        return f"triton has no backend for {device_type}"
-    return None
-
-
 def _takes_minutes(shape: AttentionShape, mode: Mode, pattern: Pattern) -> str | None:
     """The reason not to interpret: blocks are computed whole, those with no pair left out."""
     pairs = pattern.pairs(shape.seq_q, shape.seq_kv)
     scores = shape.batch * shape.heads * (pairs + shape.seq_q * _INTERPRETED_BLOCK)
     scores *= 1 + _SCORES_AGAIN * (mode in _BACKWARD)
-    if scores <= INTERPRETED_SCORES:
-        return None
-    return (
-        f"interpreter: about {scores:,} scores would take minutes;"
-        f" up to {INTERPRETED_SCORES:,} are checked"
-    )
-
-
-def _no_configuration() -> str | None:
-    import torch
-    import triton
-
-    from attnbench.kernels._targets import family, target_of
-
-    if triton.knobs.runtime.interpret:
-        return "TRITON_INTERPRET is set: the kernel would be interpreted, not timed"
-    target = target_of(torch.device("cuda"))
-    if family(target) is None:
-        return f"the triton kernels have no configuration for {target}"
-    return None
+    return too_long(scores, INTERPRETED_SCORES, "scores")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
 from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._linear_triton import linear_backend
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._support import lens_of, supports_dtype, unchanged
 from attnbench.variants._transforms import featured
@@ -65,6 +66,14 @@ def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
     return feature_workspace(shape, mode, features=shape.head_dim)
 
 
+_EAGER = Backend(
+    name="eager",
+    supports=supports_dtype,
+    prepare=_prepare,
+    forward=_forward,
+    workspace_bytes=_workspace,
+)
+
 VARIANT = Variant(
     name="linear",
     summary="elu + 1 kernel feature map, linear in length",
@@ -75,15 +84,12 @@ VARIANT = Variant(
     pattern=None,
     cost=_cost,
     backends=(
-        featured(
-            Backend(
-                name="eager",
-                supports=supports_dtype,
-                prepare=_prepare,
-                forward=_forward,
-                workspace_bytes=_workspace,
-            ),
-            "padding",
+        featured(_EAGER, "padding"),
+        linear_backend(
+            features=lambda shape, params: shape.head_dim,
+            omega=lambda state: None,
+            eager=_EAGER,
+            lens=lambda state: state[1],
         ),
     ),
     modes=frozenset({Mode.FWD, Mode.BWD, Mode.FWD_BWD}),

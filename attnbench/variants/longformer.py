@@ -3,6 +3,7 @@
 from attnbench.calc.pattern_longformer import Longformer
 from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape
+from attnbench.variants._block_sparse_triton import block_sparse_backend
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Params, Variant
@@ -29,6 +30,7 @@ VARIANT = Variant(
     backends=(
         blocked_backend(_pattern),
         flex_backend(_pattern),
+        block_sparse_backend(_pattern),
     ),
     features=PAIRWISE,
     least={"global_tokens": 0},

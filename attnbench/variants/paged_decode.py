@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from attnbench.calc.attention_cost import paged_workspace
 from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._paged_triton import paged_backend
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._support import full, pattern_cost_of, supports_dtype, unchanged
 from attnbench.variants._transforms import featured
@@ -67,6 +68,7 @@ VARIANT = Variant(
             "sink_logit",
             "padding",
         ),
+        paged_backend(_supports, _prepare),
     ),
     modes=frozenset({Mode.DECODE}),
     features=PAIRWISE - {"varlen", "rope_theta"},

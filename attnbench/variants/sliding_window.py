@@ -3,11 +3,13 @@
 from attnbench.calc.patterns import SlidingWindow
 from attnbench.calc.score_features import PAIRWISE
 from attnbench.spec.attention import AttentionShape
+from attnbench.variants._block_sparse_triton import block_sparse_backend
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._flash_triton import triton_backend
 from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Params, Variant
 from attnbench.variants._support import pattern_cost_of, unchanged
+from attnbench.variants._triton import either
 
 
 def _pattern(shape: AttentionShape, params: Params) -> SlidingWindow:
@@ -23,8 +25,8 @@ def _triton_options(params: Params) -> dict[str, int]:
     return {"window": int(params["window"]), "sinks": int(params["sink"])}
 
 
-def _triton_refuses(params: Params) -> str | None:
-    return None if params["dilation"] == 1 else "the triton kernel has no dilation"
+def _dilated(params: Params) -> bool:
+    return params["dilation"] != 1
 
 
 VARIANT = Variant(
@@ -39,7 +41,7 @@ VARIANT = Variant(
     backends=(
         blocked_backend(_pattern),
         flex_backend(_pattern),
-        triton_backend(_pattern, _triton_options, _triton_refuses),
+        either(triton_backend(_pattern, _triton_options), block_sparse_backend(_pattern), _dilated),
     ),
     features=PAIRWISE,
     least={"sink": 0},

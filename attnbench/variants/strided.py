@@ -6,6 +6,7 @@ from attnbench.calc.attention_cost import strided_workspace
 from attnbench.calc.pattern_strided import Strided, default_stride
 from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
+from attnbench.variants._block_sparse_triton import block_sparse_backend
 from attnbench.variants._blocked import ROWS
 from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Backend, Params, Variant
@@ -68,6 +69,7 @@ VARIANT = Variant(
             "padding",
         ),
         flex_backend(_pattern),
+        block_sparse_backend(_pattern),
     ),
     features=PAIRWISE,
     least={"stride": 0},
