@@ -14,7 +14,7 @@ _DQ, _DKDV = "_flash_bwd_dq", "_flash_bwd_dkdv"
 # (entry, target, BLOCK_D), 16-bit inputs.
 _HALF = {
     (_DQ, "sm_80", 64): Config(128, 32, 8, 3),
-    (_DQ, "sm_80", 128): Config(64, 64, 4, 2),
+    (_DQ, "sm_80", 128): Config(64, 32, 4, 2),
     (_DQ, "sm_80", 256): Config(64, 32, 8, 2),
     (_DQ, "sm_90", 64): Config(128, 64, 8, 3),
     (_DQ, "sm_90", 128): Config(64, 64, 4, 2),
@@ -29,7 +29,7 @@ _HALF = {
     (_DKDV, "sm_80", 128): Config(32, 64, 4, 2),
     (_DKDV, "sm_80", 256): Config(16, 64, 8, 1),
     (_DKDV, "sm_90", 64): Config(64, 128, 8, 2),
-    (_DKDV, "sm_90", 128): Config(32, 64, 4, 3),
+    (_DKDV, "sm_90", 128): Config(32, 128, 8, 2),
     (_DKDV, "sm_90", 256): Config(16, 64, 8, 1),
     (_DKDV, "sm_100", 64): Config(32, 128, 4, 2),
     (_DKDV, "sm_100", 128): Config(32, 64, 4, 3),
@@ -40,7 +40,7 @@ _HALF = {
 }
 # A window, a bias, a soft-cap, padding or guarded loads may leave too few registers.
 _HALF_FEATURED = {
-    (_DKDV, "sm_90", 128): Config(32, 128, 8, 2),
+    (_DKDV, "sm_80", 128): Config(16, 128, 8, 2),
 }
 # fp32, on the plain cores of NVIDIA's: small tiles.
 _SINGLE = {64: Config(32, 32, 4, 1), 128: Config(16, 16, 4, 1), 256: Config(16, 16, 8, 1)}
