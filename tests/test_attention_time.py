@@ -144,7 +144,7 @@ def test_every_gpu_has_constants_and_no_prediction_beats_its_peaks(name: str) ->
             found = attention_time(shape, chip, constants)
             assert 0 < found.time_s_low < found.time_s < found.time_s_high
             assert found.bound in ("tensor", "exp", "HBM", "L2", "latency")
-            assert found.ideal_s <= found.time_s * 1.15
+            assert found.ideal_s <= found.time_s * 1.08  # clocks boost past the published one
 
 
 def test_engines_own_constants_come_before_their_familys() -> None:

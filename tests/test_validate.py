@@ -87,7 +87,9 @@ def test_a_folder_of_models(attnbench: Callable[..., Any], tmp_path: Path) -> No
 
 def test_the_shipped_corpora_agree(attnbench: Callable[..., Any]) -> None:
     made = attnbench("validate", "--json").json
-    assert {row["corpus"] for row in made["rows"]} == {"engine_logs.yaml", "models.json"}
+    assert {row["corpus"] for row in made["rows"]} == {
+        "attention_timings.csv", "engine_logs.yaml", "models.json", "serving_timings.csv",
+    }  # fmt: skip
     summary = made["summary"]
     for key in ("params", "active", "cache_bytes.ideal", "cache_bytes.transformers"):
         assert summary[key]["share"] == 1, key

@@ -17,7 +17,8 @@ from attnbench.spec.calibration import DecodeConstants
 
 _ROWS = 16  # rows of the smallest matrix instruction
 LEAST_PART = 256  # tokens below which splitting a sequence gains nothing
-NORM = 3.0  # how sharply the slowest cause hides the others
+LAUNCH_NORM = 1.3  # how much of a launch hides under long work (1: nothing)
+NORM = 2.0  # how sharply the slowest cause hides the others
 
 
 class DecodeTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +106,13 @@ def decode_parts(terms: DecodeTerms, c: DecodeConstants) -> DecodeParts:
         tensor_s=tensor_s,
         extra_s=extra_s,
         hot=hot,
-        total_s=c.launch_s + _together(wave_s, memory_s, stream_s, tensor_s) + extra_s,
+        total_s=overlapped_s(c.launch_s, _together(wave_s, memory_s, stream_s, tensor_s)) + extra_s,
     )
+
+
+def overlapped_s(launch_s: float, work_s: float) -> float:
+    """Seconds of a launch and the work after it, which hides a part of the launch."""
+    return float((launch_s**LAUNCH_NORM + work_s**LAUNCH_NORM) ** (1 / LAUNCH_NORM))
 
 
 def _together(*causes_s: float) -> float:

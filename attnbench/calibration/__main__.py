@@ -3,7 +3,7 @@
 Prints how far constants fitted to half of the rows (`points.held_back` says which) are
 from the other half; with `--leave-out`, how far every pair of GPU and engine, and every
 GPU, is when none of its rows were fitted. With `--write DATE` constants are fitted to all
-rows but the corpus that attnbench ships (`points.shipped`: one row in five), and written
+rows but the corpus that attnbench ships (`points.shipped`: one row in eight), and written
 into `profiles/hardware/*.yaml`, `profiles/calibration/*.yaml` and `profiles/corpora/*.csv`.
 """
 

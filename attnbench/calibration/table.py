@@ -1,6 +1,6 @@
 """All sets of constants from all rows: everyone's first, then narrower ones near it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -80,6 +80,8 @@ def _fit(sets: Sets, key: Key, points: Sequence[Point], wider: tuple[Key, ...]) 
     prefills = [p for p in points if p.prefill is not None]
     decodes = [p for p in points if p.decode is not None]
     rows = 0
+    # A default is nobody's kernel; a GPU's own set keeps the traits of its family's.
+    traits = key[1] != DEFAULT and not any(name == key[1] for _, name in wider)
     least = _LEAST_DEFAULT_ROWS if key[1] == DEFAULT else _LEAST_ROWS
     if len(prefills) >= least:
         near = next((sets.prefill[w] for w in wider if w in sets.prefill), PREFILL_START)
@@ -87,7 +89,7 @@ def _fit(sets: Sets, key: Key, points: Sequence[Point], wider: tuple[Key, ...]) 
         rows += len(prefills)
     if len(decodes) >= least:
         begin = next((sets.decode[w] for w in wider if w in sets.decode), DECODE_START)
-        sets.decode[key] = fit_decode(decodes, begin, traits=key[1] != DEFAULT)
+        sets.decode[key] = fit_decode(decodes, begin, traits=traits)
         rows += len(decodes)
     if rows:
         sets.rows[key] = rows
@@ -112,7 +114,7 @@ def as_calibrations(
 
 def lookup(
     table: dict[str, dict[str, Calibration]], gpu: HardwareSpec, engine: AttentionEngine | None
-) -> list[tuple[str, Calibration]]:
+) -> Iterator[tuple[str, Calibration]]:
     """What `catalog.calibration` would answer, were `table` shipped."""
     own = table.get(gpu.name, {})
-    return candidates(msgspec.structs.replace(gpu, calibration=own), engine, table)
+    return candidates(msgspec.structs.replace(gpu, calibration=own), engine, lambda: table)

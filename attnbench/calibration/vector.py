@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.calc.decode_time import LEAST_PART, NORM, DecodeTerms
+from attnbench.calc.decode_time import LAUNCH_NORM, LEAST_PART, NORM, DecodeTerms
 from attnbench.calc.prefill_time import PrefillTerms
 
 Array = NDArray[np.float64]
@@ -75,5 +75,5 @@ def decode_s(t: dict[str, Any], c: Array, traits: Traits) -> Array:
     causes = np.stack([wave_s, memory_s, stream_s, tensor_s])
     longest = causes.max(axis=0)
     together: Array = longest * ((causes / longest) ** NORM).sum(axis=0) ** (1 / NORM)
-    total: Array = launch + together + extra_s
+    total: Array = (launch**LAUNCH_NORM + together**LAUNCH_NORM) ** (1 / LAUNCH_NORM) + extra_s
     return total

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import yaml
 
 from attnbench.files import write_atomically
 from attnbench.spec.calibration import Calibration, ServingCalibration
+from attnbench.spec.hardware import HardwareSpec
 
 _BLOCK = re.compile(r"^calibration:\n(?:[ ].*\n?|\n)*", re.MULTILINE)
 _FIGURES = 4
@@ -38,6 +41,25 @@ def update_profile(path: Path, sets: dict[str, Calibration]) -> None:
     if sets:
         text += "calibration:\n" + calibration_yaml(sets)
     write_atomically(path, text)
+
+
+def profile_yaml(gpu: HardwareSpec) -> str:
+    """A whole hardware profile, with its calibration: what `--gpu FILE.yaml` reads."""
+    tree = msgspec.to_builtins(msgspec.structs.replace(gpu, calibration={}))
+    del tree["calibration"]
+    plain = yaml.safe_dump(_known(tree), sort_keys=False, allow_unicode=True, width=1000)
+    return f"{plain}calibration:\n{calibration_yaml(gpu.calibration)}"
+
+
+def _known(tree: dict[str, Any]) -> dict[str, Any]:
+    """`tree` without what is not known, numbers so that a strict reader takes them."""
+    made: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            made[key] = _known(value)
+        elif value is not None:
+            made[key] = list(value) if isinstance(value, tuple) else value
+    return made
 
 
 def engines_yaml(made: dict[str, ServingCalibration]) -> str:

@@ -6,7 +6,7 @@ the same kernel there, the same kernel anywhere, then the GPU's default, its fam
 everyone's. Every answer says where it comes from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,12 @@ from attnbench import profiles
 from attnbench.calc.attention_time import Constants
 from attnbench.catalog.yaml_file import read_yaml
 from attnbench.engines.attention import USUAL_STEP, AttentionEngine
-from attnbench.spec.calibration import Calibration, ServingCalibration
+from attnbench.spec.calibration import (
+    Calibration,
+    DecodeConstants,
+    PrefillConstants,
+    ServingCalibration,
+)
 from attnbench.spec.hardware import HardwareSpec
 
 _FOLDER = Path(next(iter(profiles.__path__))) / "calibration"
@@ -68,40 +73,53 @@ def serving_constants(engine: str) -> ServingCalibration:
 def candidates(
     gpu: HardwareSpec,
     engine: AttentionEngine | None,
-    shared: dict[str, dict[str, Calibration]],
-) -> list[tuple[str, Calibration]]:
-    """Sets that may serve `engine` on `gpu`, the best first, each with its name."""
-    family = family_of(gpu)
-    own, near, far = gpu.calibration, shared.get(family, {}), shared.get(ANY, {})
-    asked: list[tuple[str, dict[str, Calibration], str]] = []
+    shared: Callable[[], dict[str, dict[str, Calibration]]],
+) -> Iterator[tuple[str, Calibration]]:
+    """Sets that may serve `engine` on `gpu`, the best first, each with its name.
+
+    `shared` answers the families' sets; it is called where the GPU's own do not do.
+    """
+    own, family = gpu.calibration, family_of(gpu)
     if engine is not None:
-        asked += [
-            (gpu.name, own, engine.key),
-            (family, near, engine.key),
-            (family, near, engine.kernel),
-            *((family, near, kernel) for kernel in engine.relatives),
-            (ANY, far, engine.kernel),
-        ]
-    asked += [(gpu.name, own, DEFAULT), (family, near, DEFAULT), (ANY, far, DEFAULT)]
-    return [(f"{where}.{key}", sets[key]) for where, sets, key in asked if key in sets]
+        if engine.key in own:
+            yield f"{gpu.name}.{engine.key}", own[engine.key]
+        near, far = shared().get(family, {}), shared().get(ANY, {})
+        for key in (engine.key, engine.kernel, *engine.relatives):
+            if key in near:
+                yield f"{family}.{key}", near[key]
+        if engine.kernel in far:
+            yield f"{ANY}.{engine.kernel}", far[engine.kernel]
+    if DEFAULT in own:
+        yield f"{gpu.name}.{DEFAULT}", own[DEFAULT]
+    for where in (family, ANY):
+        sets = shared().get(where, {})
+        if DEFAULT in sets:
+            yield f"{where}.{DEFAULT}", sets[DEFAULT]
 
 
 def constants_for(gpu: HardwareSpec, engine: AttentionEngine | None = None) -> Constants:
     """The constants that serve `engine` (None: any good kernel) on `gpu` best."""
-    return constants_from(candidates(gpu, engine, families()), engine)
+    return constants_from(candidates(gpu, engine, families), engine)
 
 
 def constants_from(
-    sets: Sequence[tuple[str, Calibration]], engine: AttentionEngine | None
+    sets: Iterable[tuple[str, Calibration]], engine: AttentionEngine | None
 ) -> Constants:
     """The first constants of each kind among `sets`, which are named and in order."""
-    prefill = next((name, found) for name, found in sets if found.prefill is not None)
-    decode = next((name, found) for name, found in sets if found.decode is not None)
-    assert prefill[1].prefill is not None
-    assert decode[1].decode is not None
+    prefill: tuple[str, Calibration, PrefillConstants] | None = None
+    decode: tuple[str, Calibration, DecodeConstants] | None = None
+    for name, found in sets:
+        if prefill is None and found.prefill is not None:
+            prefill = name, found, found.prefill
+        if decode is None and found.decode is not None:
+            decode = name, found, found.decode
+        if prefill and decode:
+            break
+    assert prefill is not None
+    assert decode is not None
     return Constants(
-        prefill=prefill[1].prefill,
-        decode=decode[1].decode,
+        prefill=prefill[2],
+        decode=decode[2],
         prefill_band=prefill[1].prefill_band,
         decode_band=decode[1].decode_band,
         prefill_origin=prefill[0],

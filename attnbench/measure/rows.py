@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from attnbench.calc.operands import held_bytes
-from attnbench.calc.roofline import roofline_s
 from attnbench.calc.score_features import score_features
 from attnbench.measure.environment import Device
 from attnbench.measure.plan import Group, Point, params_text
@@ -16,8 +15,10 @@ from attnbench.measure.recipe import recipe
 from attnbench.measure.statistics import Timed, log_log_slope, summarise
 from attnbench.measure.timer import regime
 from attnbench.measure.worker import Outcome
+from attnbench.spec.hardware import HardwareSpec
 from attnbench.spec.result import ResultRow, Status
 from attnbench.variants import load_variant
+from attnbench.variants._predict import backend_time_s
 
 _OVER_ROOF = 1.05  # a figure this much over a roof is a bug in timer, formula or profile
 _COLD_FOOTPRINT = 2  # times the last-level cache: less may be served from it after all
@@ -31,12 +32,13 @@ class Roof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
-    """What all rows of a sweep share."""
+    """What all rows of a sweep share; `gpu` is the device's profile, None where none is its."""
 
     device: Device
     timing: Timing
     versions: dict[str, str | None]
     roofs: Mapping[str, Roof]
+    gpu: HardwareSpec | None = None
 
     def roof(self, dtype: str) -> Roof:
         """The peaks for `dtype`, unknown ones None."""
@@ -110,12 +112,12 @@ def _row(
     impossible = _over_the_roof(cost.flops, cost.bytes_min, time_s, roof, point, bench)
     if impossible:
         return unfinished_row(point, bench.device, Status.IMPOSSIBLE, impossible)
-    least_s = roofline_s(
-        flops=cost.flops,
-        bytes_moved=cost.bytes_min,
-        flops_per_s=roof.flops_per_s,
-        bytes_per_s=roof.bytes_per_s,
-    )
+    predicted_s = None
+    if bench.gpu is not None and roof.flops_per_s:
+        predicted_s = backend_time_s(
+            variant, point.backend, shape, point.mode, point.params,
+            gpu=bench.gpu, cold=bench.timing.cache == "cold",
+        )  # fmt: skip
     errors, peak = outcome.errors, outcome.peak
     every_pair = shape.batch * shape.heads * shape.seq_q * shape.seq_kv
     figures: dict[str, Any] = {
@@ -144,8 +146,8 @@ def _row(
         "kernel_error": errors.kernel_error if errors else None,
         "grad_error": errors.grad_error if errors else None,
         "speedup_vs_naive": naive_ms / timed.time_ms if naive_ms else None,
-        "roofline_ms": None if least_s is None else least_s * 1e3,
-        "roofline_fraction": None if least_s is None else least_s / time_s,
+        "roofline_ms": None if predicted_s is None else predicted_s * 1e3,
+        "roofline_fraction": None if predicted_s is None else predicted_s / time_s,
         "recipe": recipe(point, bench.timing, bench.versions),
     }
     return dataclasses.replace(bare, **figures)

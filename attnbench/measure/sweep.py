@@ -21,6 +21,7 @@ from attnbench.measure.preset import Preset
 from attnbench.measure.rows import Bench, Roof
 from attnbench.measure.settle import settle
 from attnbench.spec.dtype import Dtype
+from attnbench.spec.hardware import HardwareSpec
 from attnbench.spec.result import ResultRow, Status
 from attnbench.units import format_gib
 
@@ -138,11 +139,13 @@ def run_sweep(plan: Plan, folder: Path, *, resume: bool, progress: Progress) -> 
         UserError: the folder cannot be used, see `open_journal`.
     """
     versions = environment.versions()
+    gpu = _gpu(plan.device)
     bench = Bench(
         device=plan.device,
         timing=plan.preset.timing,
         versions=versions,
-        roofs=_roofs(plan.device),
+        roofs=_roofs(gpu),
+        gpu=gpu,
     )
     with open_journal(folder, plan.configuration(), resume=resume) as journal:
         journal.write_run(
@@ -193,10 +196,13 @@ def _finish_group(
     progress.end_group(group, made, took)
 
 
-def _roofs(device: Device) -> dict[str, Roof]:
-    spec = None
-    if device.type == "cuda":
-        spec = find_by_device_name(device.name, device.memory_bytes)
+def _gpu(device: Device) -> HardwareSpec | None:
+    if device.type != "cuda":
+        return None
+    return find_by_device_name(device.name, device.memory_bytes)
+
+
+def _roofs(spec: HardwareSpec | None) -> dict[str, Roof]:
     if spec is None:
         return {}
     return {

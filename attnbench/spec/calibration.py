@@ -10,7 +10,8 @@ import msgspec
 class PrefillConstants(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Constants of tiled attention over many queries.
 
-    `tensor_efficiency`: of the dense peak, at head_dim up to 96, 160, 300 and beyond.
+    `tensor_efficiency`: the dense peak that products show at, head_dim up to 96, 160, 300
+    and beyond; over 1 where a part of them hides under the exponentials.
     `exp_share`: the part of the exponentials' time that does not hide under products.
     `prologue_tiles`, `block_s`: what a thread block spends before and after its tiles, in
     tiles and in seconds. `tail`: how much of the longest block the last wave waits for.

@@ -79,7 +79,7 @@ class ResultRow:
     kernel_error: float | None = _column("the same, against the variant's own float64", None)
     grad_error: float | None = _column("the same, of the gradients against float64 autograd", None)
     speedup_vs_naive: float | None = _column("naive's time over this, same run and shape", None)
-    roofline_ms: float | None = _column("time that the device's published peaks allow, ms", None)
+    roofline_ms: float | None = _column("time that the calibrated roofline predicts, ms", None)
     roofline_fraction: float | None = _column("roofline_ms / time_ms", None)
     recipe: str | None = _column("digest of the code and settings timed", None)
     note: str = _column("the reason where status is not ok; else remarks", "")

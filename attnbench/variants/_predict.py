@@ -5,11 +5,14 @@ import enum
 import msgspec
 
 from attnbench.calc.attention_time import AttentionTime, Constants, attention_time
-from attnbench.calc.attention_work import Chip, work_of
+from attnbench.calc.attention_work import Chip, chip_of, work_of
 from attnbench.calc.traffic import standard_traffic, tiled_traffic
 from attnbench.calc.variant_time import eager_time, feature_time
+from attnbench.catalog.calibration import constants_for
+from attnbench.engines.attention import attention_engine
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
+from attnbench.spec.hardware import HardwareSpec
 from attnbench.variants._protocol import Params, Variant
 
 
@@ -43,6 +46,29 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     time: AttentionTime
 
 
+def backend_time_s(
+    variant: Variant,
+    backend: str,
+    shape: AttentionShape,
+    mode: Mode,
+    params: Params,
+    *,
+    gpu: HardwareSpec,
+    cold: bool,
+) -> float:
+    """Seconds that `backend` of `variant` should take on `gpu`; `cold`: nothing in the L2."""
+    kernel = kernel_of(backend)
+    engine = attention_engine(kernel, architecture=gpu.architecture) if kernel else None
+    chip = chip_of(gpu)
+    if cold:
+        chip = msgspec.structs.replace(chip, l2_bytes=1)
+    found = predict(
+        variant, shape, mode, params,
+        chip=chip, constants=constants_for(gpu, engine), how=class_of(backend),
+    )  # fmt: skip
+    return found.time.time_s
+
+
 def class_of(backend: str) -> Class:
     """The class of a backend by its name."""
     return Class.EAGER if backend == "eager" else Class.TILED
@@ -69,8 +95,12 @@ def predict(
     how: Class,
     kv_dtype: Dtype | None = None,
     sram_bytes: int | None = None,
+    cached: bool = False,
 ) -> Predicted:
-    """`variant` at `shape` in `mode`, on `chip`."""
+    """`variant` at `shape` in `mode`, on `chip`.
+
+    `cached`: an engine runs it, and copies keys and values into its cache besides.
+    """
     cost = variant.cost(shape, mode, params)
     pattern = None
     if variant.pattern is not None and not variant.exact:
@@ -81,7 +111,7 @@ def predict(
         once = work.cache_bytes
         work = msgspec.structs.replace(work, kv_dtype=kv_dtype)
         moved -= (once - work.cache_bytes) * (1 if mode in (Mode.FWD, Mode.DECODE) else 3)
-    work = msgspec.structs.replace(work, cached=False)
+    work = msgspec.structs.replace(work, cached=cached)
     written = moved
     if variant.pattern is None:
         time = feature_time(cost, work, chip, constants)

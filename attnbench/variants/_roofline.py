@@ -147,6 +147,7 @@ def _row(
     found = predict(
         variant, shape, mode, params, chip=chip, constants=constants_for(gpu, engine), how=how,
         kv_dtype=ask.kv_dtype, sram_bytes=gpu.published.shared_memory_per_sm_bytes,
+        cached=bool(engine and engine.framework),
     )  # fmt: skip
     time = found.time
     workspace = _workspace(variant, shape, mode, params, how)
