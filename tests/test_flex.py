@@ -171,6 +171,7 @@ def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None
 
 # inductor itself imports what torch has deprecated
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.timeout(1200)  # a busy machine compiles C++ for minutes
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -192,6 +193,7 @@ def test_compiled_output_is_the_reference(name: str, dtype: torch.dtype) -> None
 
 # inductor itself imports what torch has deprecated
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.timeout(1200)  # a busy machine compiles C++ for minutes
 @pytest.mark.slow
 def test_no_number_of_shapes_leaves_the_fused_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """More shapes than dynamo's recompile limit: each call runs what was compiled for it."""

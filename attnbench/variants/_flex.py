@@ -45,8 +45,9 @@ def prepare(
         return torch.zeros(shape.batch, heads, tokens, shape.head_dim, dtype=dtype, device=device)
 
     with torch.no_grad():
-        key = zeros(shape.kv_heads, shape.seq_kv)
-        call(zeros(shape.heads, shape.seq_q), key, key)
+        kv = shape.kv_heads, shape.seq_kv
+        # Key and value apart: that they are one tensor would be compiled in.
+        call(zeros(shape.heads, shape.seq_q), zeros(*kv), zeros(*kv))
     return FlexState(call, sinks)
 
 
