@@ -147,6 +147,16 @@ def test_every_gpu_has_constants_and_no_prediction_beats_its_peaks(name: str) ->
             assert found.ideal_s <= found.time_s * 1.08  # clocks boost past the published one
 
 
+def test_an_fp8_cache_has_constants_of_its_own_where_an_engine_was_timed_so() -> None:
+    fa3 = constants_for(H100, attention_engine("vllm fa3"))
+    assert fa3.decode_fp8 is not None
+    step = work(batch=64, seq_q=1, seq_kv=8192, mode=Mode.DECODE)
+    eight = msgspec.structs.replace(step, kv_dtype=Dtype.FP8_E4M3)
+    found = attention_time(eight, CHIP, fa3)
+    assert found.time_s == decode_parts(decode_terms(eight, CHIP), fa3.decode_fp8).total_s
+    assert found.time_s < attention_time(step, CHIP, fa3).time_s
+
+
 def test_engines_own_constants_come_before_their_familys() -> None:
     fa3 = constants_for(H100, attention_engine("vllm 0.24.0 vllm_flash_attn_fa3"))
     assert fa3.decode_origin == "h100-sxm.vllm-fa3"

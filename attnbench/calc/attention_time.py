@@ -20,6 +20,7 @@ _WARM = 0.5  # from this part on out of the L2, bytes are the L2's
 class Constants(msgspec.Struct, frozen=True, kw_only=True):
     """The constants that serve a GPU and engine, the factors that band them, whose they are.
 
+    `decode_fp8`: of decode over an 8-bit cache, None where no engine was timed so.
     `step` is that of the kernel's head widths, as `prefill_time.padded` takes it.
     """
 
@@ -29,6 +30,7 @@ class Constants(msgspec.Struct, frozen=True, kw_only=True):
     decode_band: float
     prefill_origin: str
     decode_origin: str
+    decode_fp8: DecodeConstants | None = None
     step: int = 32
 
 
@@ -54,7 +56,9 @@ class AttentionTime(msgspec.Struct, frozen=True, kw_only=True):
 def attention_time(work: Work, chip: Chip, constants: Constants) -> AttentionTime:
     """The time of `work` on `chip`; docs/roofline.md says what each term is."""
     if work.mode is Mode.DECODE:
-        parts = decode_parts(decode_terms(work, chip), constants.decode)
+        eight = work.kv_dtype.bits == 8 and work.dtype.bits == 16
+        own = constants.decode_fp8 if eight else None
+        parts = decode_parts(decode_terms(work, chip), own or constants.decode)
         reading = L2 if parts.hot > _WARM else HBM
         latency = parts.launch_s + parts.extra_s + parts.wave_s
         causes = {TENSOR: parts.tensor_s, reading: parts.memory_s, LATENCY: latency}

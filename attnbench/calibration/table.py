@@ -21,6 +21,7 @@ class Sets(msgspec.Struct, frozen=True, kw_only=True):
 
     prefill: dict[Key, PrefillConstants]
     decode: dict[Key, DecodeConstants]
+    decode_fp8: dict[Key, DecodeConstants] = {}
     rows: dict[Key, int]
 
 
@@ -58,7 +59,24 @@ def fit_all(points: Sequence[Point], wanted: Callable[[Key], bool] = lambda _: T
             kernel = engine.kernel
             wider = ((family, engine.key), (family, kernel), (ANY, kernel))
             fit((gpu, engine.key), _of(mine, key=engine.key), *wider, (gpu, DEFAULT), everyone)
+    fit_fp8(sets, points)
     return sets
+
+
+def fit_fp8(sets: Sets, points: Sequence[Point]) -> None:
+    """Adds, to every set that decodes, constants of 8-bit caches near those of 16 bits."""
+    eight = [p for p in points if p.decode is not None and p.work.kv_dtype.bits == 8]
+    eight = [p for p in eight if p.work.dtype.bits == 16 and p.engine is not None]
+    for (where, name), near in sets.decode.items():
+        mine = [
+            p
+            for p in eight
+            if p.engine is not None
+            and where in (ANY, p.family, p.gpu.name)
+            and name in (DEFAULT, p.engine.kernel, p.engine.key)
+        ]
+        if len(mine) >= _LEAST_ROWS:
+            sets.decode_fp8[where, name] = fit_decode(mine, near, traits=False, tightness=4.0)
 
 
 def _useful(p: Point) -> bool:
@@ -108,6 +126,7 @@ def as_calibrations(
             script=script,
             prefill=sets.prefill.get((where, engine)),
             decode=sets.decode.get((where, engine)),
+            decode_fp8=sets.decode_fp8.get((where, engine)),
         )
     return made
 

@@ -124,5 +124,6 @@ def constants_from(
         decode_band=decode[1].decode_band,
         prefill_origin=prefill[0],
         decode_origin=decode[0],
+        decode_fp8=decode[1].decode_fp8,
         step=engine.step if engine else USUAL_STEP,
     )

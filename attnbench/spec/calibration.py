@@ -61,6 +61,7 @@ class DecodeConstants(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of constants with its provenance.
 
+    `decode_fp8` are those of decode over an 8-bit cache, where an engine was timed so.
     `prefill_band`, `decode_band`: the factor that holds nine of ten rows not fitted.
     `rows` were fitted, on `fitted` (a date), by `script`, from `source`.
     """
@@ -71,6 +72,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     script: str
     prefill: PrefillConstants | None = None
     decode: DecodeConstants | None = None
+    decode_fp8: DecodeConstants | None = None
     prefill_band: float = 2.0
     decode_band: float = 2.0
 
