@@ -5,9 +5,9 @@ and a group is one call of scaled_dot_product_attention, its blocks standing whe
 heads do. Keys that move with the queries are overlapping views, not copies.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -116,7 +116,9 @@ def make_plan(shape: AttentionShape, pattern: BlockedPattern, device: str, rows:
 def _order(blocks: list[Block], device: str) -> Tensor | None:
     """Where each query row stands among the blocks' rows; None: they are in order."""
     rows = [block.queries for block in blocks]
-    if all(r.step == 1 for r in rows) and all(a.stop == b.start for a, b in pairwise(rows)):
+    if all(r.step == 1 for r in rows) and all(
+        a.stop == b.start for a, b in itertools.pairwise(rows)
+    ):
         return None
     return torch.cat([_positions(r, device) for r in rows]).argsort()
 
@@ -241,11 +243,26 @@ def attend(
     q = query.reshape(batch * kv_heads, heads // kv_heads, -1, width)
     k, v = key.flatten(0, 1), value.flatten(0, 1)
     blank = query.new_zeros(width) if blank is None else blank
-    parts = [part for group in plan.groups for part in _run(q, k, v, group, kernel, blank)]
-    out = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    parts = (part for group in plan.groups for part in _run(q, k, v, group, kernel, blank))
+    out = _join(parts, sum(group.blocks * group.rows for group in plan.groups))
     if plan.order is not None:
         out = out.index_select(2, plan.order)
     return out.view(batch, heads, *out.shape[2:])
+
+
+def _join(parts: Iterator[Tensor], rows: int) -> Tensor:
+    """The parts one below another; each let go at once where no gradient holds it."""
+    if torch.is_grad_enabled():
+        return torch.cat(list(parts), 2)
+    first = next(parts)
+    if first.shape[2] == rows:
+        return first
+    out = first.new_empty(*first.shape[:2], rows, first.shape[3])
+    at = 0
+    for part in itertools.chain([first], parts):
+        out[:, :, at : at + part.shape[2]] = part
+        at += part.shape[2]
+    return out
 
 
 def _run(
