@@ -18,7 +18,7 @@ _TILE_SINGLE = 32  # fp32: the dots are multiply-adds on the plain cores, and ta
 # The most entries that a program walks: 2,048 keys, as much as four windows of 512.
 LIMIT = 32
 # The interpreter's cost is a block's, whatever its size.
-_INTERPRETED_TILE = 128
+_INTERPRETED_TILE = 256
 
 # (entry, target, BLOCK_D), 16-bit inputs: tile, warps, stages. dK and dV at D 128 have no
 # room in the registers of 4 warps; with 8 half of a product is done twice.

@@ -314,4 +314,4 @@ def test_bad_input() -> None:
 def test_tiles() -> None:
     assert tile_for("sm_90", seq_q=4096, seq_kv=4096, dtype=HALF) == (64, 64)
     assert tile_for("sm_90", seq_q=4096, seq_kv=4096, dtype=SINGLE) == (32, 32)
-    assert tile_for("interpreter", seq_q=3, seq_kv=4096, dtype=HALF) == (16, 128)
+    assert tile_for("interpreter", seq_q=3, seq_kv=4096, dtype=HALF) == (16, 256)

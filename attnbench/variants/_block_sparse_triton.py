@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Scores that the interpreter gets through in a few seconds on one core: docs/kernels.md.
-INTERPRETED_SCORES = 1 << 24
-_INTERPRETED_EDGE = 256  # a row's scores outside its pattern, of tiles that it crosses
+INTERPRETED_SCORES = 1 << 22
+_INTERPRETED_EDGE = 512  # a row's scores outside its pattern, of tiles that it crosses
 _BACKWARD = (Mode.BWD, Mode.FWD_BWD)
 
 

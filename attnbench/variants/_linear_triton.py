@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Features of tokens that the interpreter gets through in a few seconds: docs/kernels.md.
-INTERPRETED_FEATURES = 1 << 22
+INTERPRETED_FEATURES = 1 << 20
 _CHUNK = 32  # the shortest chunk: states are the more, the shorter
 
 
