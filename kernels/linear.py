@@ -12,7 +12,7 @@ from attnbench.errors import UserError
 from ._features import INTERPRETED, Features, check, strides
 from ._launch import Launch
 from .flash import on_device, target_for
-from .linear_chunks import _chunk_states, _outputs, _prefix, _prefix_tops, _tops
+from .linear_chunks import _chunk_states, _outputs, _prefix, _prefix_tops, _random_features
 from .linear_configs import LinearConfig, config_for
 
 
@@ -94,11 +94,14 @@ def launches_of(
     random = omega is not None
     # An unused pointer must still be one.
     tops = room(batch, kv_heads, chunks + 1) if random else sums
-    top_q, scale_q = (room(batch, heads, seq_q) if random else sums for _ in "12")
-    top, scale = (room(batch, kv_heads, seq_kv) if random else sums for _ in "12")
+    phi_q, phi = (
+        torch.empty(*t.shape[:3], features, dtype=t.dtype, device=t.device) if random else sums
+        for t in (query, key)
+    )
+    scale_q, scale = (room(*t.shape[:3]) if random else sums for t in (query, key))
     shared: dict[str, Any] = {
         "Q": query, "K": key, "V": value, "O": out, "OMEGA": sums if omega is None else omega,
-        "TOP_Q": top_q, "TOP": top, "SCALE": scale, "STATES": states, "SUMS": sums, "TOPS": tops,
+        "PHI_Q": phi_q, "PHI": phi, "SCALE": scale, "STATES": states, "SUMS": sums, "TOPS": tops,
         "KV_LENS": sums if kv_lens is None else kv_lens,
         **strides("q", query), **strides("k", key), **strides("v", value), **strides("o", out),
         "heads": heads, "kv_heads": kv_heads, "group": heads // kv_heads, "chunks": chunks,
@@ -127,11 +130,14 @@ def launches_of(
     kv_programs = batch * kv_heads
     launches = {}
     if random:
-        rows = {"X": query, "TOP": top_q, "SCALE": scale_q, "tokens": seq_q}
+        rows = {"X": query, "PHI": phi_q, "SCALE": scale_q, "tokens": seq_q}
         programs = batch * heads * triton.cdiv(seq_q, chunk)
-        launches["_tops of Q"] = made(_tops, programs, **rows, **strides("x", query))
+        launches["_random_features of Q"] = made(
+            _random_features, programs, **rows, **strides("x", query)
+        )
         rows = {"X": key, "heads": kv_heads, "tokens": seq_kv}
-        launches["_tops"] = made(_tops, kv_programs * chunks, **rows, **strides("x", key))
+        programs = kv_programs * chunks
+        launches["_random_features"] = made(_random_features, programs, **rows, **strides("x", key))
     launches["_chunk_states"] = made(_chunk_states, kv_programs * chunks)
     few = min(config.block_f, 16)  # the chunks are walked in turn: many programs
     programs = kv_programs * triton.cdiv(features, few)

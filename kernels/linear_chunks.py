@@ -16,8 +16,9 @@ query's own scale cancels.
 
 Q, O [B, H, T, D]; K, V [B, Hkv, S, D], any strides; query head h reads KV head h // group.
 Workspace, contiguous fp32: STATES [B, Hkv, chunks + 1, F, D], SUMS [.., F], and for RANDOM
-TOPS [.., chunks + 1] and TOP, SCALE of each query or key. The kernels run in this order:
-`_tops`, `_chunk_states`, `_prefix`, `_outputs`. With LENS keys from KV_LENS[b] on are none.
+TOPS [.., chunks + 1]; of each query and key its φ' PHI [.., F], in the inputs' dtype, and
+SCALE. The kernels in order: `_random_features`, `_chunk_states`, `_prefix`, `_outputs`. With
+LENS keys from KV_LENS[b] on are none.
 Features and all sums in fp32; dots have PRECISION: ieee for fp32 inputs, for 16-bit ones
 tf32, which holds both dtypes' values and sums past fp16's range. Offsets in int64.
 """
@@ -30,33 +31,28 @@ from ._softmax import NO_MAXIMUM
 
 @triton.jit
 def _features(
-    x, base, row64, there, stride_t, stride_d, OMEGA, top, first, features, head_dim,
-    RANDOM: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
+    base, row64, there, stride_t, stride_d, first, features,
+    RANDOM: tl.constexpr, BLOCK_F: tl.constexpr,
 ):  # fmt: skip
-    # φ' of rows [M] for features first.. [M, BLOCK_F]; 0 past the last feature or row.
-    # `x` [M, BLOCK_D] are the rows where RANDOM, whose every channel is in every feature.
+    # φ' of rows [M] for features first.. [M, BLOCK_F]; 0 past the last feature or row. Read
+    # where RANDOM, whose every feature has every channel in it; else made of its channel.
     f = first + tl.arange(0, BLOCK_F)
     inside = there[:, None] & (f[None, :] < features)
-    if RANDOM:
-        d = tl.arange(0, BLOCK_D)
-        in_omega = (f[None, :] < features) & (d[:, None] < head_dim)
-        omega = tl.load(OMEGA + f[None, :] * head_dim + d[:, None], in_omega, 0.0)
-        logs = tl.dot(x, omega, input_precision=PRECISION)
-        made = tl.exp(tl.minimum(logs - top[:, None], 0.0))
-    else:
-        own = tl.load(base + row64[:, None] * stride_t + f[None, :] * stride_d, inside, 0.0)
-        own = own.to(tl.float32)
-        made = tl.where(own > 0.0, own + 1.0, tl.exp(tl.minimum(own, 0.0)))
-    return tl.where(inside, made, 0.0)
+    made = tl.load(base + row64[:, None] * stride_t + f[None, :] * stride_d, inside, 0.0)
+    made = made.to(tl.float32)
+    if not RANDOM:
+        made = tl.where(made > 0.0, made + 1.0, tl.exp(tl.minimum(made, 0.0)))
+        made = tl.where(inside, made, 0.0)
+    return made
 
 
 @triton.jit
-def _tops(
-    X, OMEGA, TOP, SCALE, stride_xb, stride_xh, stride_xt, stride_xd,
+def _random_features(
+    X, OMEGA, PHI, SCALE, stride_xb, stride_xh, stride_xt, stride_xd,
     heads, tokens, features, head_dim, half_root,
     BLOCK_M: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    # TOP and SCALE of the rows of X; half_root is 1 / 2√D.
+    # PHI and SCALE of the rows of X; half_root is 1 / 2√D. Products twice: first the largest.
     blocks = (tokens + BLOCK_M - 1) // BLOCK_M
     program = tl.program_id(0)
     head64 = (program // blocks).to(tl.int64)
@@ -66,6 +62,7 @@ def _tops(
     base = X + (head64 // heads) * stride_xb + (head64 % heads) * stride_xh
     tile = base + row.to(tl.int64)[:, None] * stride_xt + d[None, :] * stride_xd
     x = tl.load(tile, there[:, None] & (d[None, :] < head_dim), 0.0).to(tl.float32)
+    at = head64 * tokens + row
     top = tl.full((BLOCK_M,), NO_MAXIMUM, tl.float32)
     for first in range(0, features, BLOCK_F):
         f = first + tl.arange(0, BLOCK_F)
@@ -74,14 +71,20 @@ def _tops(
         logs = tl.dot(x, omega, input_precision=PRECISION)
         logs = tl.where(f[None, :] < features, logs, float("-inf"))
         top = tl.maximum(top, tl.reduce(logs, 1, tl.standard._elementwise_max))
+    for first in range(0, features, BLOCK_F):
+        f = first + tl.arange(0, BLOCK_F)
+        in_omega = (f[None, :] < features) & (d[:, None] < head_dim)
+        omega = tl.load(OMEGA + f[None, :] * head_dim + d[:, None], in_omega, 0.0)
+        made = tl.exp(tl.dot(x, omega, input_precision=PRECISION) - top[:, None])
+        inside = there[:, None] & (f[None, :] < features)
+        tl.store(PHI + at[:, None] * features + f[None, :], made.to(PHI.dtype.element_ty), inside)
     square = tl.reduce(x * x, 1, tl.standard._sum_combine)
-    tl.store(TOP + head64 * tokens + row, top, there)
-    tl.store(SCALE + head64 * tokens + row, top - half_root * square, there)
+    tl.store(SCALE + at, top - half_root * square, there)
 
 
 @triton.jit
 def _chunk_states(
-    K, V, OMEGA, TOP, SCALE, STATES, SUMS, TOPS, KV_LENS,
+    K, V, PHI, SCALE, STATES, SUMS, TOPS, KV_LENS,
     stride_kb, stride_kh, stride_kt, stride_kd, stride_vb, stride_vh, stride_vt, stride_vd,
     kv_heads, chunks, seq_kv, features, head_dim,
     RANDOM: tl.constexpr, LENS: tl.constexpr,
@@ -104,13 +107,9 @@ def _chunk_states(
     value_base = V + batch64 * stride_vb + (head64 % kv_heads) * stride_vh
     value = tl.load(value_base + row64[:, None] * stride_vt + d[None, :] * stride_vd, in_tile, 0.0)
     value = value.to(tl.float32)
-    x = value
-    top = tl.full((BLOCK_C,), 0.0, tl.float32)
     at = head64 * (chunks + 1) + chunk
     if RANDOM:
-        x = tl.load(key_base + row64[:, None] * stride_kt + d[None, :] * stride_kd, in_tile, 0.0)
-        x = x.to(tl.float32)
-        top = tl.load(TOP + head64 * seq_kv + row, there, 0.0)
+        key_base = PHI + head64 * seq_kv * features
         scale = tl.load(SCALE + head64 * seq_kv + row, there, float("-inf"))
         largest = tl.maximum(tl.reduce(scale, 0, tl.standard._elementwise_max), NO_MAXIMUM)
         tl.store(TOPS + at, largest)
@@ -118,8 +117,8 @@ def _chunk_states(
     for first in range(0, features, BLOCK_F):
         f = first + tl.arange(0, BLOCK_F)
         made = _features(
-            x, key_base, row64, there, stride_kt, stride_kd, OMEGA, top, first, features, head_dim,
-            RANDOM, BLOCK_F, BLOCK_D, PRECISION,
+            key_base, row64, there, features if RANDOM else stride_kt, 1 if RANDOM else stride_kd,
+            first, features, RANDOM, BLOCK_F,
         )  # fmt: skip
         state = tl.dot(tl.trans(made), value, input_precision=PRECISION)
         if RANDOM:
@@ -185,7 +184,7 @@ def _prefix_tops(TOPS, chunks):
 
 @triton.jit
 def _outputs(
-    Q, K, V, O, OMEGA, TOP_Q, TOP, SCALE, STATES, SUMS, TOPS, KV_LENS,
+    Q, K, V, O, PHI_Q, PHI, SCALE, STATES, SUMS, TOPS, KV_LENS,
     stride_qb, stride_qh, stride_qt, stride_qd, stride_kb, stride_kh, stride_kt, stride_kd,
     stride_vb, stride_vh, stride_vt, stride_vd, stride_ob, stride_oh, stride_ot, stride_od,
     tiles, first_tile, offset, heads, group, chunks, seq_q, seq_kv, features, head_dim,
@@ -224,22 +223,14 @@ def _outputs(
     acc = tl.full((BLOCK_C, BLOCK_D), 0.0, tl.float32)
     total = tl.full((BLOCK_C,), 0.0, tl.float32)
     pairs = tl.full((BLOCK_C, BLOCK_C), 0.0, tl.float32)
-    query, key, top_q, top = acc, acc, total, total
     if RANDOM:
-        query = tl.load(
-            query_base + row64[:, None] * stride_qt + d[None, :] * stride_qd, in_tile, 0.0
-        ).to(tl.float32)
-        top_q = tl.load(TOP_Q + (batch64 * heads + head64) * seq_q + row, there, 0.0)
-        if CAUSAL:
-            key = tl.load(
-                key_base + key64[:, None] * stride_kt + d[None, :] * stride_kd, in_keys, 0.0
-            ).to(tl.float32)
-            top = tl.load(TOP + kv64 * seq_kv + position, inside, 0.0)
+        query_base = PHI_Q + (batch64 * heads + head64) * seq_q * features
+        key_base = PHI + kv64 * seq_kv * features
     for first in range(0, features, BLOCK_F):
         f = first + tl.arange(0, BLOCK_F)
         wanted = _features(
-            query, query_base, row64, there, stride_qt, stride_qd, OMEGA, top_q, first, features,
-            head_dim, RANDOM, BLOCK_F, BLOCK_D, PRECISION,
+            query_base, row64, there, features if RANDOM else stride_qt, 1 if RANDOM else stride_qd,
+            first, features, RANDOM, BLOCK_F,
         )  # fmt: skip
         in_state = (f[:, None] < features) & (d[None, :] < head_dim)
         state = tl.load(
@@ -250,8 +241,8 @@ def _outputs(
         total += tl.reduce(wanted * sums[None, :], 1, tl.standard._sum_combine)
         if CAUSAL:
             offered = _features(
-                key, key_base, key64, inside, stride_kt, stride_kd, OMEGA, top, first, features,
-                head_dim, RANDOM, BLOCK_F, BLOCK_D, PRECISION,
+                key_base, key64, inside, features if RANDOM else stride_kt,
+                1 if RANDOM else stride_kd, first, features, RANDOM, BLOCK_F,
             )  # fmt: skip
             pairs = tl.dot(wanted, tl.trans(offered), pairs, input_precision=PRECISION)
     if CAUSAL:

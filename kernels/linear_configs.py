@@ -25,13 +25,13 @@ class LinearConfig(NamedTuple):
 # (target, BLOCK_D), 16-bit inputs.
 _HALF = {
     ("sm_80", 64): LinearConfig(64, 64, 4, 1),
-    ("sm_80", 128): LinearConfig(64, 32, 8, 1),
+    ("sm_80", 128): LinearConfig(64, 32, 4, 1),
     ("sm_90", 64): LinearConfig(64, 64, 4, 1),
-    ("sm_90", 128): LinearConfig(64, 32, 8, 1),
+    ("sm_90", 128): LinearConfig(64, 32, 4, 1),
     ("sm_100", 64): LinearConfig(64, 64, 4, 1),
-    ("sm_100", 128): LinearConfig(64, 32, 8, 1),
+    ("sm_100", 128): LinearConfig(64, 32, 4, 1),
     ("gfx942", 64): LinearConfig(64, 32, 4, 1),
-    ("gfx942", 128): LinearConfig(32, 32, 2, 1),
+    ("gfx942", 128): LinearConfig(64, 32, 4, 1),
 }
 # fp32: IEEE multiply-adds on the plain cores.
 _SINGLE = LinearConfig(32, 32, 4, 1)

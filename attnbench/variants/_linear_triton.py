@@ -48,9 +48,10 @@ def linear_backend(
         count = features(shape, params)
         chunks = shape.seq_kv // _CHUNK + 2
         states = 4 * shape.batch * shape.kv_heads * chunks * count * (shape.head_dim + 1)
-        tops = 8 * shape.batch * (shape.heads * shape.seq_q + shape.kv_heads * shape.seq_kv)
+        rows = shape.batch * (shape.heads * shape.seq_q + shape.kv_heads * shape.seq_kv)
+        made = 4 * rows + shape.dtype.bytes_of(rows * count)  # random features and their scales
         backward = 0 if mode is Mode.FWD else eager.workspace_bytes(shape, mode, params)
-        return max(states + tops, backward)
+        return max(states + made, backward)
 
     return featured(
         Backend(
