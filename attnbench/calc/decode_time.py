@@ -58,7 +58,7 @@ def decode_terms(work: Work, chip: Chip) -> DecodeTerms:
     """What `work`, a decoding step, asks of `chip`."""
     units = work.batch * work.kv_heads
     group = work.heads // work.kv_heads
-    rows = _ROWS * -(-group // _ROWS)
+    rows = _ROWS * -(-group * work.seq_q // _ROWS)  # drafted tokens are queries too
     keys = work.seq_kv if work.read is None else work.read
     read = work.query_bytes + work.cache_bytes
     products = 2 * units * rows * keys * (work.head_dim + work.value_dim)

@@ -95,6 +95,8 @@ def _row(number: int, row: dict[str, str]) -> ServingRow:
     weights, cache = formats(row.get("dtype", ""), model)
     gpus = _count(row.get("gpu_count", "")) or 1
     tp = _count(row.get("tp", "")) or gpus
+    dp = _count(row.get("dp", "")) or 1
+    batch = sizes["batch_or_concurrency"]
     return ServingRow(
         id=row.get("id") or str(number),
         model=model,
@@ -104,7 +106,7 @@ def _row(number: int, row: dict[str, str]) -> ServingRow:
         pp=_count(row.get("pp", "")) or 1,
         weight_dtype=weights,
         kv_dtype=cache,
-        batch=sizes["batch_or_concurrency"],
+        batch=None if batch is None else -(-batch // dp),  # of one replica
         input_len=sizes["input_len"],
         output_len=sizes["output_len"],
         ttft_ms=_positive(row.get("ttft_ms", "")),

@@ -90,6 +90,7 @@ def _row(number: int, row: dict[str, str]) -> TimingRow:
         row.get("engine", ""), row.get("implementation", ""), architecture=architecture
     )
     phase = row.get("phase") or ("decode" if row.get("seqlen") in ("1", "1.0") else "prefill")
+    phase = phase.lower().replace("generation", "decode").replace("context", "prefill")
     work, why = None, ""
     try:
         work = _work(row, phase)
