@@ -96,6 +96,8 @@ def _row(number: int, row: dict[str, str]) -> TimingRow:
         work = _work(row, phase)
     except UserError as error:
         why = str(error)
+    if work is not None and work.latent and engine is not None:
+        engine = msgspec.structs.replace(engine, kernel="mla")  # a kernel of its own
     if gpu is None:
         why = f"no profile knows the GPU {gpu_text!r}"
     names = ("series", "batch", "heads", "kv_heads", "seqlen", "kv_len", "head_dim",
