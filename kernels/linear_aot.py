@@ -52,11 +52,9 @@ def ahead_of_time(
         config=config,
     )[entry]  # fmt: skip
     block_d = launch.arguments["BLOCK_D"]
-    # For each block of features: Q's with the state, and under causality K's and the pairs;
-    # random features are a product each. A state is one product.
-    products = config.block_c * config.block_f * block_d * (1 + (omega is not None))
+    # For each block of features: Q's with the state, and under causality the pairs. A chunk's
+    # state is one product.
+    products = config.block_c * config.block_f * block_d
     if entry == "_outputs" and causal:
-        products += (
-            config.block_c * config.block_f * (config.block_c + block_d * (omega is not None))
-        )
+        products += config.block_c * config.block_f * config.block_c
     return Ahead(launch, config._asdict(), 2 * products)
