@@ -99,6 +99,7 @@ def test_the_probe_can_fail() -> None:
         ["gpus"],
         ["variants"],
         ["speculate"],
+        ["plan", "llama-3-8b", "--gpus", "h100-sxm", "--max-gpus", "2"],
         ["paging", "llama-3-8b"],
         ["patterns"],
         ["quality", "--run", "results/xeon-2-cores/default"],
