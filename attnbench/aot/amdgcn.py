@@ -77,6 +77,14 @@ def mma_flops(code: Sequence[Instruction], num_warps: int) -> int | None:
     return total
 
 
+def mma_rate(code: Sequence[Instruction]) -> float:
+    """Rate of the first matrix instruction of `code` by its inputs' type; 16 bits are 1."""
+    op = mma_of(code)[0].op
+    if re.search(r"(fp8|bf8|i8)", op):
+        return 2.0
+    return 0.125 if re.search(r"x\d+_?f32$", op) else 1.0
+
+
 def load_bits(code: Sequence[Instruction]) -> int | None:
     """Width of the narrowest load from global memory; None where there is none."""
     widths = []

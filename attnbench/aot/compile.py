@@ -41,7 +41,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 
     entry: str
     config: dict[str, int]
-    useful_flops: int
+    useful_flops: int | None
     num_warps: int
     shared_bytes: int
     texts: dict[str, str]

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 
 from attnbench.aot import amdgcn, sass
+from attnbench.aot.classes import count_classes
 from attnbench.aot.compile import Compiled, CompileJob
 from attnbench.aot.loops import Instruction
+from attnbench.aot.model import estimate
 from attnbench.errors import MachineError
 from attnbench.kernels._targets import KIB, SHARED_LIMIT_BYTES, family
 
@@ -34,7 +36,8 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     opcodes do not say), `load_bits` the narrowest load from global memory, `exp2_overlap`
     the share of its exponentials issued while a wgmma is in flight (None where there is
     no wgmma), `loop_instructions_per_mma_flop` its instructions, all warps', over the
-    FLOPs needed.
+    FLOPs needed, `loop_classes` its instructions by the unit that runs them. `bound`,
+    `resource_cycles` and `model_flops_per_s` are a model's: see `model.py`.
     """
 
     kernel: str
@@ -57,6 +60,10 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     loop_instructions: int | None
     loop_instructions_per_mma_flop: float | None
     barriers: int | None
+    loop_classes: dict[str, int] = {}
+    bound: str | None = None
+    resource_cycles: dict[str, float] = {}
+    model_flops_per_s: float | None = None
     files: dict[str, str] = {}
 
 
@@ -94,12 +101,16 @@ def facts_of(job: CompileJob, made: Compiled) -> KernelFacts:
         shared_limit_bytes=SHARED_LIMIT_BYTES[known],
         ctas_per_sm=ctas[0],
         ctas_limit=ctas[1],
-        **_of_main_loop(reader, loops, made.useful_flops, made.num_warps),
+        **_of_main_loop(reader, loops, made, known, ctas[0]),
     )
 
 
 def _of_main_loop(
-    reader: ModuleType, loops: tuple[tuple[Instruction, ...], ...], useful: int, num_warps: int
+    reader: ModuleType,
+    loops: tuple[tuple[Instruction, ...], ...],
+    made: Compiled,
+    known: str,
+    ctas_per_sm: int,
 ) -> dict[str, Any]:
     """The facts of the main loop; all None where no loop has a matrix product."""
     with_mma = [loop for loop in loops if reader.mma_of(loop)]
@@ -108,15 +119,26 @@ def _of_main_loop(
                  "loop_instructions_per_mma_flop", "barriers")  # fmt: skip
         return dict.fromkeys(names)
     loop = max(with_mma, key=lambda loop: (len(reader.mma_of(loop)), -len(loop)))
-    executed = reader.mma_flops(loop, num_warps)
+    executed, useful = reader.mma_flops(loop, made.num_warps), made.useful_flops
+    overlap = reader.exp2_overlap(loop)
+    flops = executed or useful
+    modelled = None if flops is None else estimate(
+        loop, family=known, executed_flops=flops, useful_flops=useful or flops,
+        num_warps=made.num_warps, ctas_per_sm=ctas_per_sm, overlap=overlap or 0.0,
+        rate=reader.mma_rate(loop),
+    )  # fmt: skip
     return {
         "mma": reader.mma_of(loop)[0].op.partition(".")[0],
-        "mma_redundancy": None if executed is None else executed / useful,
+        "mma_redundancy": executed / useful if executed and useful else None,
         "load_bits": reader.load_bits(loop),
-        "exp2_overlap": reader.exp2_overlap(loop),
+        "exp2_overlap": overlap,
         "loop_instructions": len(loop),
-        "loop_instructions_per_mma_flop": len(loop) * num_warps / useful,
+        "loop_instructions_per_mma_flop": len(loop) * made.num_warps / useful if useful else None,
         "barriers": sum(c.op.startswith(("BAR.", "s_barrier")) for c in loop),
+        "loop_classes": count_classes(loop),
+        "bound": modelled and modelled.bound,
+        "resource_cycles": modelled.cycles if modelled else {},
+        "model_flops_per_s": modelled and modelled.flops_per_s,
     }
 
 

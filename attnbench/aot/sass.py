@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from attnbench.aot.classes import class_of
 from attnbench.aot.loops import Instruction, natural_loops
 from attnbench.errors import MachineError
 
@@ -17,7 +18,9 @@ _TARGET = re.compile(r"(.*)`\((\.L_x_\d+)\)")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 _SHAPE = re.compile(r"\.(\d+)x(\d+)x(\d+)\.")
 _ALLOWED = re.compile(r"gsb0,\s*(0x[0-9a-f]+)")
-_SM_80_MMA = 2 * 16 * 8 * 16  # HMMA.16816: FLOPs a warp
+# m, n, k of a warp's matrix instruction, by the opcode's second word.
+_WARP_SHAPE = {"1688": (16, 8, 8), "16816": (16, 8, 16), "16832": (16, 8, 32), "1684": (16, 8, 4),
+               "16864": (16, 8, 64), "8816": (8, 8, 16), "884": (8, 8, 4)}  # fmt: skip
 _WARPGROUP = 4
 
 
@@ -85,7 +88,7 @@ def parse(text: str) -> tuple[list[Instruction], dict[str, int]]:
 
 def mma_of(code: Sequence[Instruction]) -> list[Instruction]:
     """The matrix instructions of `code`."""
-    return [c for c in code if re.match(r"(HMMA|HGMMA|UTC\w*MMA)\b", c.op)]
+    return [c for c in code if class_of(c.op) == "mma"]
 
 
 def mma_flops(code: Sequence[Instruction], num_warps: int) -> int | None:
@@ -95,14 +98,24 @@ def mma_flops(code: Sequence[Instruction], num_warps: int) -> int | None:
     """
     total = 0
     for c in mma_of(code):
-        if c.op.startswith("HMMA.16816"):
-            total += _SM_80_MMA * num_warps
-        elif c.op.startswith("HGMMA") and (shape := _SHAPE.search(c.op)):
+        words = c.op.split(".")
+        if "GMMA" in words[0] and (shape := _SHAPE.search(c.op)):
             m, n, k = map(int, shape.groups())
             total += 2 * m * n * k * num_warps // _WARPGROUP
+        elif len(words) > 1 and words[1] in _WARP_SHAPE:
+            m, n, k = _WARP_SHAPE[words[1]]
+            total += 2 * m * n * k * num_warps
         else:
             return None
     return total
+
+
+def mma_rate(code: Sequence[Instruction]) -> float:
+    """Rate of the first matrix instruction of `code` by its inputs' type; 16 bits are 1."""
+    op = mma_of(code)[0].op
+    if "TF32" in op:
+        return 0.5
+    return 2.0 if op.startswith(("Q", "I", "UTCQ", "UTCI")) else 1.0
 
 
 def load_bits(code: Sequence[Instruction]) -> int | None:
