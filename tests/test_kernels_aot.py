@@ -275,7 +275,7 @@ def test_a_family_takes_the_features_that_it_has(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_kernel_that_fails_costs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(job: CompileJob) -> Any:
+    def fail(job: CompileJob, *, time_limit_s: float) -> Any:
         raise MachineError(f"{job.target}: the compiler crashed")
 
     monkeypatch.setattr(survey, "compile_ahead", fail)

@@ -23,8 +23,8 @@ _NVIDIA = (
     ("branch", r"BRA|BRX|BSSY|BSYNC|CALL|RET|EXIT|BREAK|ELECT|YIELD"),
     ("uniform", r"U[A-Z]\w*|R2UR|S2UR|CS2UR"),
     ("fp32", r"F(ADD|MUL|FMA)2?|FSWZADD|H(ADD2|MUL2|FMA2)\w*|IMAD|D(ADD|MUL|FMA)"),
-    ("alu", r"I(ADD|SETP|MNMX|ABS|DP)\w*|V(IADD|IMNMX)\w*|LOP3|PLOP3|SHF|SHL|SHR|F(SETP|MNMX|SEL)\w*"
-            r"|PRMT|SEL|MOV\w*|LEA|F2\w+|I2\w+|P2R|R2P|POPC|FLO|BREV|BMSK|SGXT|CS2R|S2R"
+    ("alu", r"I(ADD|SETP|MNMX|ABS|DP)\w*|V(IADD|IMNMX)\w*|LOP3|PLOP3|SHF|SHL|SHR"
+            r"|F(SETP|MNMX|SEL)\w*|PRMT|SEL|MOV\w*|LEA|F2\w+|I2\w+|P2R|R2P|POPC|FLO|BREV|BMSK|SGXT|CS2R|S2R"
             r"|H(SETP2|MNMX2)\w*"),
 )  # fmt: skip
 _AMD = (

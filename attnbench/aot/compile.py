@@ -1,4 +1,4 @@
-"""Compiles a kernel of ours for a GPU that is not here, in a child process.
+"""Compiles a kernel of ours, or a user's, for a GPU that is not here, in a child process.
 
 A stub takes the driver's place, so that Triton specialises the arguments exactly as it
 does before a real launch. A compiler that aborts or hangs costs its child only.
@@ -6,21 +6,37 @@ does before a real launch. A compiler that aborts or hangs costs its child only.
 
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from attnbench.aot.peer import Peer, PeerConfig
+from attnbench.aot.stub import stand_in
 from attnbench.errors import MachineError
 from attnbench.measure.isolation import Say, run_isolated
 
 _SUFFIX = "_aot"
 
 
+TIME_LIMIT_S = 180.0
+
+
+class PeerSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's kernel: its file and name, how it is called (None: the file says), which config."""
+
+    path: str
+    name: str
+    call: dict[str, Any] | None = None
+    index: int = 0
+
+
 class CompileJob(msgspec.Struct, frozen=True, kw_only=True):
     """One kernel to compile: family, entry, target ("sm_90", "gfx942"), shape and features.
 
     `entry` is the JIT function; None for the first that is shipped. `config` holds the
-    fields of the family's configuration; None for the shipped one.
+    fields of the family's configuration; None for the shipped one. A user's kernel has
+    `peer`, its file's stem for a family, and 0 for a head_dim that is not said.
     """
 
     kernel: str
@@ -30,6 +46,7 @@ class CompileJob(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "bfloat16"
     features: str = "plain"
     config: dict[str, int] | None = None
+    peer: PeerSource | None = None
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +87,7 @@ def _family(kernel: str) -> Any:
     return importlib.import_module(f"attnbench.kernels.{kernel}{_SUFFIX}")
 
 
-def compile_ahead(job: CompileJob, *, time_limit_s: float = 180.0) -> Compiled:
+def compile_ahead(job: CompileJob, *, time_limit_s: float = TIME_LIMIT_S) -> Compiled:
     """Compile `job` in a child process.
 
     Raises:
@@ -83,55 +100,57 @@ def compile_ahead(job: CompileJob, *, time_limit_s: float = 180.0) -> Compiled:
     return ended.result
 
 
-def _compile(job: CompileJob, say: Say) -> Compiled:
-    import torch
-    import triton
+def peer_configs(
+    source: PeerSource, target: str, *, time_limit_s: float = TIME_LIMIT_S
+) -> tuple[int, list[PeerConfig]]:
+    """The head_dim (0: not said) and configurations of a user's kernel; a child runs its file.
 
-    stub: Any = _StubDriver(job.target)
-    triton.runtime.driver.set_active(stub)
-    family = _family(job.kernel)
-    entry = job.entry or family.entries(job.target)[0]
-    launch, config, useful_flops = family.ahead_of_time(
-        entry,
-        job.target,
-        head_dim=job.head_dim,
-        dtype=getattr(torch, job.dtype),
-        features=job.features,
-        config=None if job.config is None else family.CONFIG(**job.config),
-    )
-    made = launch.kernel.warmup(grid=launch.grid, **launch.arguments, **launch.options)
+    Raises:
+        MachineError: the file does not run, hangs, or has no such kernel.
+    """
+    ended = run_isolated(_describe, (source, target), time_limit_s=time_limit_s)
+    if ended.failed:
+        raise MachineError(f"{Path(source.path).name} for {target}: {ended.failed}: {ended.reason}")
+    head_dim, configs = ended.result
+    return head_dim, configs
+
+
+def _describe(payload: tuple[PeerSource, str], say: Say) -> tuple[int, list[PeerConfig]]:
+    source, target = payload
+    stand_in(target)
+    peer = Peer(source.path, source.name, target, source.call)
+    return peer.call.head_dim or 0, peer.configs()
+
+
+def _compile(job: CompileJob, say: Say) -> Compiled:
+    stand_in(job.target)
+    if job.peer is not None:
+        peer = Peer(job.peer.path, job.peer.name, job.target, job.peer.call)
+        kernel, arguments, options, useful = peer.launch(job.peer.index)
+        entry, grid, config = job.peer.name, (1,), job.config or {}
+    else:
+        import torch
+
+        family = _family(job.kernel)
+        entry = job.entry or family.entries(job.target)[0]
+        launch, config, useful = family.ahead_of_time(
+            entry,
+            job.target,
+            head_dim=job.head_dim,
+            dtype=getattr(torch, job.dtype),
+            features=job.features,
+            config=None if job.config is None else family.CONFIG(**job.config),
+        )
+        kernel, grid = launch.kernel, launch.grid
+        arguments, options = launch.arguments, launch.options
+    made = kernel.warmup(grid=grid, **arguments, **options)
     binary = made.asm.get("cubin") or made.asm["hsaco"]
     return Compiled(
         entry=entry,
         config=dict(config),
-        useful_flops=useful_flops,
+        useful_flops=useful,
         num_warps=made.metadata.num_warps,
         shared_bytes=made.metadata.shared,
         texts={kind: text for kind, text in made.asm.items() if isinstance(text, str)},
         binary=binary,
     )
-
-
-class _StubDriver:
-    """Answers what Triton asks of a driver before it compiles; it can launch nothing."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        if self.target.startswith("gfx"):
-            return GPUTarget("hip", self.target, 64)
-        return GPUTarget("cuda", int(self.target.removeprefix("sm_")), 32)
-
-    def get_current_device(self) -> str:
-        return self.target  # a device of its own a target: Triton caches by it
-
-    def get_current_stream(self, device: str) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> Any:
-        import torch
-
-        return torch.device("cpu")

@@ -33,7 +33,8 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     `registers` a thread. `mma` is the opcode class of the matrix products. The main loop
     is the one with most of them, of two alike the shorter: the unmasked. Of it:
     `mma_redundancy` is FLOPs executed over those that the mathematics needs (None where
-    opcodes do not say), `load_bits` the narrowest load from global memory, `exp2_overlap`
+    opcodes do not say), `load_bits` the narrowest load from global memory, `bulk_loads`
+    whether TMA makes some, `exp2_overlap`
     the share of its exponentials issued while a wgmma is in flight (None where there is
     no wgmma), `loop_instructions_per_mma_flop` its instructions, all warps', over the
     FLOPs needed, `loop_classes` its instructions by the unit that runs them. `bound`,
@@ -60,6 +61,7 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     loop_instructions: int | None
     loop_instructions_per_mma_flop: float | None
     barriers: int | None
+    bulk_loads: bool = False
     loop_classes: dict[str, int] = {}
     bound: str | None = None
     resource_cycles: dict[str, float] = {}
@@ -135,6 +137,7 @@ def _of_main_loop(
         "loop_instructions": len(loop),
         "loop_instructions_per_mma_flop": len(loop) * made.num_warps / useful if useful else None,
         "barriers": sum(c.op.startswith(("BAR.", "s_barrier")) for c in loop),
+        "bulk_loads": any(c.op.startswith("UTMALDG") for c in loop),
         "loop_classes": count_classes(loop),
         "bound": modelled and modelled.bound,
         "resource_cycles": modelled.cycles if modelled else {},
@@ -173,7 +176,12 @@ def save_files(job: CompileJob, made: Compiled, folder: Path) -> dict[str, str]:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{made.entry.lstrip('_')}-{job.target}-d{job.head_dim}-{job.dtype}-{job.features}"
+    about = [made.entry.lstrip("_"), job.target]
+    if job.peer is None:
+        about += [f"d{job.head_dim}", job.dtype, job.features]
+    if job.config is not None:
+        about += [f"{name}{value}" for name, value in made.config.items()]
+    stem = "-".join(about)
     binary_kind = "hsaco" if "amdgcn" in made.texts else "cubin"
     contents: dict[str, bytes] = {kind: text.encode() for kind, text in made.texts.items()}
     contents[binary_kind] = made.binary

@@ -1,6 +1,6 @@
-"""`attnbench kernels inspect`: what the compiler made of our kernels, with no GPU."""
+"""`attnbench kernels`: what the compiler makes of Triton kernels, and a gate on it; no GPU."""
 
-import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,89 +8,123 @@ from typing import Annotated
 import msgspec
 import typer
 
+from attnbench.commands import _kernels
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
-from attnbench.errors import MachineError, missing_extra
-from attnbench.report.document import Column, Document, Table
-from attnbench.report.emit import Format
-from attnbench.units import format_gib, parse_lengths
+from attnbench.errors import MachineError, NothingToDoError, UserError
+from attnbench.files import write_atomically
+from attnbench.report import github, junit, kernels
+from attnbench.report.emit import Format, render
 
 app = typer.Typer(add_completion=False)
-
-_COLUMNS = (
-    Column(key="entry", heading="kernel"),
-    Column(key="target", heading="target"),
-    Column(key="head_dim", heading="D", right=True),
-    Column(key="features", heading="features"),
-    Column(key="config", heading="tile, warps, stages", show=lambda c: _shown_config(c)),
-    Column(key="registers", heading="registers", right=True),
-    Column(key="spill_bytes", heading="spill", show=format_gib, right=True),
-    Column(key="shared_bytes", heading="shared", show=format_gib, right=True),
-    Column(key="ctas_per_sm", heading="CTAs/SM", right=True),
-    Column(key="ctas_limit", heading="limited by"),
-    Column(key="mma", heading="MMA"),
-    Column(key="mma_redundancy", heading="redundancy", show="{:.2f}".format, right=True),
-    Column(key="load_bits", heading="load bits", right=True),
-    Column(key="exp2_overlap", heading="exp2 overlap", show="{:.2f}".format, right=True),
-    Column(key="loop_instructions", heading="loop instr.", right=True),
-)
-_NOTES = (
-    "Read from the machine code of the compiler installed; nothing was run on a GPU.",
-    "spill: bytes a thread; redundancy: FLOPs executed over FLOPs wanted, in the main loop.",
-)
+_TITLE = "attnbench kernels check"
 
 
 @app.callback()
-def kernels() -> None:
-    """Judge the Triton kernels with no GPU."""
+def main() -> None:
+    """Judge Triton kernels with no GPU: ours, or one of your own."""
 
 
 @app.command()
 def inspect(
-    kernel: Annotated[str, typer.Option(help="Families, comma-separated. Default: all.")] = "",
-    target: Annotated[str, typer.Option(help="GPU targets.")] = "sm_80,sm_90,sm_100,gfx942",
-    head_dims: Annotated[str, typer.Option(help="Widths of a head.")] = "64,128",
-    features: Annotated[str, typer.Option(help="Sets of features.")] = "plain,causal",
-    dtype: Annotated[str, typer.Option(help="fp16, bf16 or fp32.")] = "bf16",
+    kernel: _kernels.KernelOption = "",
+    target: _kernels.TargetOption = "sm_80,sm_90,sm_100,gfx942",
+    head_dims: _kernels.HeadDimsOption = "64,128",
+    features: _kernels.FeaturesOption = "plain,causal",
+    dtype: _kernels.DtypeOption = "bf16",
+    config: _kernels.ConfigOption = "",
+    peer: _kernels.PeerOption = "",
+    peer_call: _kernels.PeerCallOption = None,
+    time_limit: _kernels.TimeLimitOption = 180.0,
     save: Annotated[Path | None, typer.Option(help="Keep binary, assembly and IR there.")] = None,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Compile the shipped kernels for GPUs that are not here; show what came out."""
-    for package in ("torch", "triton"):
-        if importlib.util.find_spec(package) is None:
-            raise missing_extra(package, "bench")
-    from attnbench.aot.survey import Failed, jobs_for, survey
-
-    jobs = jobs_for(
-        kernels=kernel.split(",") if kernel else None,
-        targets=target.split(","),
-        head_dims=parse_lengths(head_dims, what="--head-dims"),
-        features=features.split(","),
-        dtype=dtype,
+    """Compile the shipped kernels, or your own, for GPUs that are not here; show what came out."""
+    asked = _kernels.Asked(
+        kernel, target, head_dims, features, dtype, config, peer, peer_call, time_limit
     )
-    results = list(survey(jobs, save=save, tell=_tell))
-    failed = [msgspec.to_builtins(r) for r in results if isinstance(r, Failed)]
-    rows = [msgspec.to_builtins(r) for r in results if not isinstance(r, Failed)]
-    document = Document(
-        schema="attnbench.kernels-inspect/1",
-        data={"kernels": rows, "failed": failed},
-        tables=(Table(columns=_COLUMNS, rows=[[r[c.key] for c in _COLUMNS] for r in rows]),),
-        notes=(*_NOTES, *(row["why"] for row in failed)),
+    found = _kernels.compiled(asked, save)
+    from attnbench.aot import model
+    from attnbench.aot.survey import Failed
+
+    failed = [msgspec.to_builtins(r) for r in found if isinstance(r, Failed)]
+    rows = [msgspec.to_builtins(r) for r in found if not isinstance(r, Failed)]
+    document = kernels.inspect_document(
+        rows, failed, triton=_kernels.triton_version(), label=model.LABEL, gpus=model.GPUS
     )
     write(document, fmt, json, output)
+    if not found:
+        raise NothingToDoError("no kernel has those features")
     if not rows:
         raise MachineError("no kernel could be compiled", hint=failed[0]["why"])
 
 
-def _tell(job: object) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[Kcompiling {job}", end="", file=sys.stderr)
+@app.command()
+def check(
+    budgets: Annotated[
+        Path | None, typer.Option(help="The budget file. Default: the shipped one.")
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Write what is so now there.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Every target and set of features.")] = False,
+    kernel: _kernels.KernelOption = "",
+    target: _kernels.TargetOption = "",
+    head_dims: _kernels.HeadDimsOption = "64,128",
+    features: _kernels.FeaturesOption = "",
+    dtype: _kernels.DtypeOption = "bf16",
+    config: _kernels.ConfigOption = "",
+    peer: _kernels.PeerOption = "",
+    peer_call: _kernels.PeerCallOption = None,
+    time_limit: _kernels.TimeLimitOption = 180.0,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", help="Write JUnit XML there as well.")
+    ] = None,
+    github_job: Annotated[
+        bool, typer.Option("--github", help="Add annotations and a step summary.")
+    ] = False,
+    fmt: FormatOption = Format.TABLE,
+    json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Hold what the compiler makes of each kernel against its budget: exit 1 where one breaks it.
 
+    Without --full: sm_80, sm_90 and gfx942, plain and causal.
+    """
+    if peer and budgets is None:
+        raise UserError("--peer takes --budgets FILE", hint="With --update it is made.")
+    asked = _kernels.Asked(
+        kernel, target or _kernels.check_targets(full), head_dims,
+        features or _kernels.check_features(full), dtype, config, peer, peer_call, time_limit,
+    )  # fmt: skip
+    from attnbench.aot.budgets import SHIPPED, judge, read_budgets, require_triton
+    from attnbench.aot.budgets import update as updated
 
-def _shown_config(config: dict[str, int]) -> str:
-    sizes = [str(size) for name, size in config.items() if name.startswith("block_")]
-    counts = [f"{name[4]}{n}" for name, n in config.items() if name.startswith("num_")]
-    known = ("block_", "num_")
-    others = [f"{name}={n}" for name, n in config.items() if n and not name.startswith(known)]
-    return " ".join(["×".join(sizes), *counts, *others])
+    path, triton = budgets or SHIPPED, _kernels.triton_version()
+    known = None if update and not path.exists() else read_budgets(path)
+    if not update:
+        assert known is not None
+        require_triton(known, triton, path)
+    found = _kernels.compiled(asked)
+    if not found:
+        raise NothingToDoError("no kernel has those features")
+    if update:
+        text, count = updated(known, found, triton)
+        write_atomically(path, text)
+        write(kernels.updated_document(path, kernels=count, triton=triton), fmt, json, output)
+        return
+    assert known is not None
+    verdicts = judge(found, known.kernels)
+    shown = [
+        kernels.check_document(
+            verdicts, kernels=len(found), triton=triton, budgets=path, everything=everything
+        )
+        for everything in (False, True)
+    ]
+    if junit_file is not None:
+        write_atomically(junit_file, junit.render(verdicts, _TITLE))
+    if github_job:
+        sys.stderr.writelines(f"{line}\n" for line in github.annotations(verdicts))
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            github.append_summary(Path(summary), render(shown[0], Format.MARKDOWN), _TITLE)
+    write(shown[fmt is Format.CSV], fmt, json, output)
+    raise typer.Exit(1 if any(verdict.failed for verdict in verdicts) else 0)

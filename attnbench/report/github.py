@@ -23,13 +23,13 @@ def annotations(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def append_summary(path: Path, markdown: str) -> None:
+def append_summary(path: Path, markdown: str, title: str = "attnbench check") -> None:
     """Append `markdown` to the step's summary file, cut to what GitHub takes.
 
     Raises:
         UserError: the file cannot be written.
     """
-    data = f"## attnbench check\n\n{markdown}\n".encode()
+    data = f"## {title}\n\n{markdown}\n".encode()
     if len(data) > _MAX_SUMMARY_BYTES:
         whole = data[:_MAX_SUMMARY_BYTES].rpartition(b"\n")[0]
         data = whole + b"\n\nThe rest is cut: a summary holds 1 MiB.\n"

@@ -14,7 +14,7 @@ _UNDECIDED = (Word.UNSURE, Word.NOT_COMPARABLE, Word.MISSING)
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(verdicts: Sequence[Verdict]) -> str:
+def render(verdicts: Sequence[Verdict], suite_name: str = "attnbench check") -> str:
     """The XML text; it ends in a newline."""
     failures = sum(verdict.failed for verdict in verdicts)
     skipped = sum(_is_skipped(verdict) for verdict in verdicts)
@@ -23,7 +23,7 @@ def render(verdicts: Sequence[Verdict]) -> str:
         "errors": "0", "skipped": str(skipped),
     }  # fmt: skip
     root = ElementTree.Element("testsuites", totals)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "attnbench check", **totals})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": suite_name, **totals})
     for verdict in verdicts:
         _case(suite, verdict)
     ElementTree.indent(root)
