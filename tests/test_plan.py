@@ -75,6 +75,8 @@ def test_bytes_are_those_of_memory(model: str, layout: tuple[int, ...], kv: Dtyp
             laid.parallel, overhead_per_gpu(laid.parallel),
         )  # fmt: skip
         assert held.per_gpu_bytes(batch, tokens) == exact.per_gpu_bytes
+        assert held.most_sequences(exact.per_gpu_bytes, tokens) == batch
+        assert held.most_sequences(exact.per_gpu_bytes - 1, tokens) == batch - 1
 
 
 @pytest.mark.parametrize("model", ["llama-3-8b", "llama-3-70b", "deepseek-v3"])

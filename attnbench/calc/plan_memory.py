@@ -34,6 +34,12 @@ class Stage(NamedTuple):
         largest = max(self.inner * step_tokens, self.sampled * batch)
         return self.weights + self.sequence * batch + self.stream * step_tokens + largest
 
+    def most(self, budget: int, step_tokens: int) -> int:
+        """The largest batch whose bytes are at most `budget`; under 1 where none is."""
+        left = budget - self.weights - self.stream * step_tokens
+        sampled = left // max(self.sequence + self.sampled, 1)
+        return min((left - self.inner * step_tokens) // max(self.sequence, 1), sampled)
+
 
 class Footprint(NamedTuple):
     """The stages of a layout that may be the fullest, and what stands on each GPU besides."""
@@ -45,10 +51,9 @@ class Footprint(NamedTuple):
         """Bytes on the fullest GPU with `batch` sequences on each data-parallel rank."""
         return max(stage.at(batch, step_tokens) for stage in self.stages) + self.overhead
 
-    @property
-    def weights(self) -> int:
-        """Bytes of weights on the GPU that has most of them."""
-        return max(stage.weights for stage in self.stages)
+    def most_sequences(self, budget: int, step_tokens: int) -> int:
+        """The largest batch that `budget` bytes of a GPU hold; 0 where not even one fits."""
+        return max(0, min(stage.most(budget - self.overhead, step_tokens) for stage in self.stages))
 
 
 def footprint(

@@ -23,8 +23,8 @@ _NATIVE = (Dtype.FP8_E4M3, Dtype.FP8_E5M2, Dtype.NVFP4, Dtype.MXFP4)
 class Row(NamedTuple):
     """A GPU with formats, a layout and a chunk; the batch is still open.
 
-    `budget` bytes of a GPU may be used. `price` is what a GPU is ranked by: USD an hour,
-    or 1 where GPUs are counted.
+    `budget` bytes of a GPU may be used, which hold at most `most` sequences. `price` is
+    what a GPU is ranked by: USD an hour, or 1 where GPUs are counted.
     """
 
     offer: Offer
@@ -36,6 +36,7 @@ class Row(NamedTuple):
     step_tokens: int
     clock: Clock
     budget: int
+    most: int
     price: float
 
 
@@ -98,9 +99,10 @@ def rows(problem: Problem) -> Iterator[Row]:
                         kept[key] = footprint(weights, held, kv_dtype, layout, seq_len=seq_len)
                     for chunk in tried:
                         tokens = chunk or problem.traffic.input_len
+                        most = kept[key].most_sequences(budget, tokens)
                         yield Row(
                             offer, weights, kv_dtype, layout, chunk, kept[key], tokens, clock,
-                            budget, price,
+                            budget, most, price,
                         )  # fmt: skip
 
 
@@ -135,10 +137,8 @@ def _excess(broken: Broken) -> float:
 
 def _row(problem: Problem, row: Row, points: list[Point], prune: bool) -> tuple[Broken | None, int]:
     """Adds the row's points; why its first batch fails where it has none; batches computed."""
-    if prune:
-        least = row.footprint.per_gpu_bytes(1, row.step_tokens)
-        if least > row.budget:
-            return Broken(MEMORY, least, row.budget, True), 0
+    if prune and row.most < 1:
+        return _too_large(row, 1), 0
     prefill = row.clock.prefill(row.layout, row.chunk)
     before, tried = len(points), 0
     first: Broken | None = None
@@ -157,9 +157,8 @@ def _row(problem: Problem, row: Row, points: list[Point], prune: bool) -> tuple[
 def evaluate(problem: Problem, row: Row, prefill: Prefill, batch: int) -> Point | Broken:
     """The candidate, or the first limit it breaks; what only grows with the batch first."""
     limits, c, traffic = problem.limits, problem.serving, problem.traffic
-    held = row.footprint.per_gpu_bytes(batch, row.step_tokens)
-    if held > row.budget:
-        return Broken(MEMORY, held, row.budget, True)
+    if batch > row.most:
+        return _too_large(row, batch)
     others = prefill.occupied_s * (batch - 1)
     waited = prefill.latency_s + c.wait * others
     if waited > limits.ttft_s:
@@ -188,3 +187,8 @@ def evaluate(problem: Problem, row: Row, prefill: Prefill, batch: int) -> Point 
     if not problem.loaded and not problem.fewest:
         cost /= deployed.tokens_per_s
     return Point(row, batch, itl_s, stall_s, deployed, cost)
+
+
+def _too_large(row: Row, batch: int) -> Broken:
+    held = row.footprint.per_gpu_bytes(batch, row.step_tokens)
+    return Broken(MEMORY, held, row.budget, True)

@@ -9,7 +9,7 @@ from attnbench.calc.parallel import Parallel, head_counts
 from attnbench.calc.plan_problem import Problem
 from attnbench.spec.model import ModelSpec
 
-_STAGES = (1, 2, 3, 4, 6, 8, 12, 16)
+_STAGES = (1, 2, 3, 4, 6, 8, 12, 16)  # 3, 6 and 12 where they divide the layers
 _MOST_TP = 64
 _MOST_OF_AN_ENGINE = 64  # GPUs; a load that takes more takes replicas
 _MOST_SLOTS = 1024
@@ -41,8 +41,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 def layouts(model: ModelSpec, max_gpus: int, node: int) -> Iterator[Layout]:
     """Every layout of at most `max_gpus` GPUs and 64, those of fewest first within a kind.
 
-    tp: powers of two that divide the heads, within a node of `node` GPUs. pp: up to a
-    layer a stage. Experts stay split by tp, or go to all of tp · ranks.
+    tp: powers of two that divide the heads, within a node of `node` GPUs. pp: powers of
+    two, and 3, 6, 12 where those divide the layers. Experts stay split by tp, or go whole
+    to all of tp · ranks.
     """
     most = min(max_gpus, _MOST_OF_AN_ENGINE)
     heads = head_counts(model) or {1 << 20}
@@ -52,6 +53,8 @@ def layouts(model: ModelSpec, max_gpus: int, node: int) -> Iterator[Layout]:
             continue
         for pp in _STAGES:
             if pp > max(model.num_layers, 1) or tp * pp > most:
+                continue
+            if pp % 3 == 0 and model.num_layers % pp:
                 continue
             yield Layout(tp=tp, pp=pp)
             if not experts:

@@ -110,6 +110,11 @@ def computed_in(scheme: Scheme) -> Dtype:
     return Dtype.INT8 if scheme.layout.bits > 4 else Dtype.INT4
 
 
+def stored_format(model: ModelSpec) -> str:
+    """The format that the checkpoint's weights are stored in."""
+    return str(computed_in(scheme_of(model)))
+
+
 def hub_id(model: ModelSpec) -> str:
     """The name that an engine loads a model by: its hub id, where its source says one."""
     found = re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", model.source)

@@ -7,7 +7,7 @@ import typer
 
 from attnbench.calc.plan_answer import answer
 from attnbench.calc.plan_solve import Solve, solved
-from attnbench.catalog.plan_inputs import hub_id
+from attnbench.catalog.plan_inputs import hub_id, stored_format
 from attnbench.commands import _plan
 from attnbench.commands._options import (
     FormatOption,
@@ -103,6 +103,7 @@ def plan(
         engine,
         found.recommended,
         model=hub_id(asked.model),
+        stored_in=stored_format(asked.model),
         longest=traffic.longest,
         input_len=traffic.input_len,
         utilization=utilization,

@@ -32,18 +32,31 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def launch(
-    engine: Engine, of: Candidate, *, model: str, longest: int, input_len: int, utilization: float
+    engine: Engine,
+    of: Candidate,
+    *,
+    model: str,
+    stored_in: str,
+    longest: int,
+    input_len: int,
+    utilization: float,
 ) -> Launch:
-    """The command line of one replica of `of`, serving `model` (a hub id or a path)."""
+    """The command line of one replica of `of`, serving `model` (a hub id or a path).
+
+    `stored_in` is the format of that checkpoint's weights.
+    """
     ranks = of.dp // of.replicas
     words = (_vllm if engine is Engine.VLLM else _sglang)(
         of, ranks=ranks, longest=longest, input_len=input_len, utilization=utilization
     )
+    converted = of.weight_dtype != stored_in
+    if converted and of.weight_dtype in _WHILE_LOADING:
+        words.append(f"--quantization {_WHILE_LOADING[Dtype(of.weight_dtype)]}")
     start = "vllm serve" if engine is Engine.VLLM else "python -m sglang.launch_server --model-path"
     return Launch(
         engine=engine,
         command=" ".join([start, model, *words]),
-        notes=tuple(_notes(of, ranks)),
+        notes=tuple(_notes(of, ranks, converted)),
     )
 
 
@@ -56,7 +69,6 @@ def _vllm(
         *([f"--pipeline-parallel-size {of.pp}"] if of.pp > 1 else []),
         *([f"--data-parallel-size {ranks}"] if ranks > 1 else []),
         *(["--enable-expert-parallel"] if of.ep > 1 else []),
-        *_quantization(of),
         *(["--kv-cache-dtype fp8"] if of.kv_dtype not in _PLAIN else []),
         f"--max-model-len {longest}",
         f"--max-num-seqs {of.batch}",
@@ -75,7 +87,6 @@ def _sglang(
         *([f"--pp-size {of.pp}"] if of.pp > 1 else []),
         *([f"--dp-size {ranks} --enable-dp-attention"] if ranks > 1 else []),
         *([f"--ep-size {of.ep}"] if of.ep > 1 else []),
-        *_quantization(of),
         *(["--kv-cache-dtype fp8_e4m3"] if of.kv_dtype not in _PLAIN else []),
         f"--context-length {longest}",
         f"--max-running-requests {of.batch * ranks}",
@@ -84,16 +95,11 @@ def _sglang(
     ]
 
 
-def _quantization(of: Candidate) -> list[str]:
-    named = next((d for d in _WHILE_LOADING if of.weight_dtype == d), None)
-    return [f"--quantization {_WHILE_LOADING[named]}"] if named else []
-
-
-def _notes(of: Candidate, ranks: int) -> list[str]:
+def _notes(of: Candidate, ranks: int, converted: bool) -> list[str]:
     notes = []
     if of.replicas > 1:
         notes.append(f"start it {of.replicas} times, behind a router that spreads requests")
-    if of.weight_dtype in {str(d) for d in Dtype} - {str(d) for d in (*_PLAIN, *_WHILE_LOADING)}:
+    if converted and of.weight_dtype not in (*_PLAIN, *_WHILE_LOADING):
         notes.append(f"serve a checkpoint that is stored in {of.weight_dtype}")
     if of.tp * of.pp * ranks > 8:
         notes.append("over several nodes: add the engine's own flags for addresses (nodes, head)")
