@@ -135,3 +135,43 @@ def test_bad_input_is_named(
     heard = capsys.readouterr()
     assert heard.out == ""
     assert says in heard.err
+
+
+def derived(capsys: pytest.CaptureFixture[str], *options: str) -> dict:  # type: ignore[type-arg]
+    """The JSON of `speculate` with costs from models."""
+    named = ["--target", "llama-3.1-70b", "--draft", "llama-3.2-1b", "--tp", "4"]
+    assert run(["speculate", *named, *options, "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_costs_from_models_follow_what_binds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes bind a small batch: four tokens more cost next to nothing; products a large one."""
+    alone, full = derived(capsys, "--batch", "1"), derived(capsys, "--batch", "512")
+    assert alone["verify_cost"] < 0.01
+    assert full["verify_cost"] > 0.15  # five times the products, over a step that is both
+    assert full["verify_cost"] <= 1.0
+    assert full["best_gamma"] < alone["best_gamma"]
+    times = alone["times"]
+    assert alone["cost_ratio"] == pytest.approx(times["draft_s"] / times["target_s"])
+    # 70.6e9 and 1.24e9 parameters, less embeddings: bytes alone make 0.018, launches the rest.
+    assert 0.018 < alone["cost_ratio"] < 0.15
+
+
+def test_costs_given_stand_before_those_of_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert derived(capsys, "--cost-ratio", "0.3")["cost_ratio"] == 0.3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--target", "gpt2"],
+        ["--draft", "gpt2"],
+        ["--target", "gpt2", "--draft", "gpt2", "--gpu", "h100"],
+        ["--target", "gpt2", "--draft", "gpt2", "--tp", "5"],
+        ["--target", "gpt2", "--draft", "gpt2", "--batch", "0"],
+    ],
+    ids=" ".join,
+)
+def test_models_that_cannot_be(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["speculate", *options]) == 2
+    assert capsys.readouterr().out == ""

@@ -6,6 +6,7 @@ import typer
 
 from attnbench.calc.speculate_answer import MOST_NODES, TreeRequest, answer
 from attnbench.calc.speculative import Draft
+from attnbench.commands import _speculate
 from attnbench.commands._options import FormatOption, JsonOption, OutputOption, write
 from attnbench.errors import UserError
 from attnbench.report.emit import Format
@@ -22,11 +23,23 @@ def speculate(
         float, typer.Option("--acceptance", help="Chance that a drafted token is accepted (α).")
     ] = 0.8,
     cost_ratio: Annotated[
-        float, typer.Option(help="A draft step's time over a decode step of the target (c).")
-    ] = 0.05,
+        float | None,
+        typer.Option(help="A draft step's time over a target's (c); 0.05, or from the models."),
+    ] = None,
     verify_cost: Annotated[
-        float, typer.Option(help="What a token more adds to the verifying run: 0 to 1.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="What a token more adds to verifying: 0 to 1; 0, or from the models."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The model that is served.")] = None,
+    draft_model: Annotated[
+        str | None, typer.Option("--draft", help="The model that drafts.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="With --target: where they run.")] = "h100-sxm",
+    batch: Annotated[str, typer.Option(help="With --target: sequences at once.")] = "1",
+    seq_len: Annotated[str, typer.Option(help="With --target: tokens a sequence.")] = "4096",
+    tp: Annotated[
+        int, typer.Option(min=1, max=64, help="With --target: GPUs that share a layer.")
+    ] = 1,
     gamma: Annotated[
         int | None, typer.Option(min=0, max=1024, help="Tokens drafted a step; the best.")
     ] = None,
@@ -54,9 +67,17 @@ def speculate(
         )
     elif rank_acceptance is not None:
         raise UserError("--rank-acceptance is of a tree: give --tree or --tree-nodes too")
-    draft = Draft(acceptance=acceptance, cost_ratio=cost_ratio, verify_cost=verify_cost)
+    measured = _speculate.derived(target, draft_model, gpu, batch, seq_len, tp, gamma)
+    if measured is not None:
+        cost_ratio = measured.cost_ratio if cost_ratio is None else cost_ratio
+        verify_cost = measured.verify_cost if verify_cost is None else verify_cost
+    draft = Draft(
+        acceptance=acceptance,
+        cost_ratio=0.05 if cost_ratio is None else cost_ratio,
+        verify_cost=verify_cost or 0.0,
+    )
     found = answer(draft, gamma=gamma, max_gamma=max_gamma, tree=wanted)
-    write(document(found), fmt, json, output)
+    write(document(found, measured), fmt, json, output)
 
 
 def _numbers(text: str, what: str, kind: type[_Number]) -> tuple[_Number, ...]:

@@ -3,6 +3,7 @@
 import msgspec
 
 from attnbench.calc.speculate_answer import SpeculateAnswer
+from attnbench.calc.speculate_time import DraftCost
 from attnbench.report.document import Column, Document, Table
 
 _ROWS = (
@@ -19,8 +20,11 @@ _TREE = (
 )
 
 
-def document(found: SpeculateAnswer) -> Document:
-    """The answer as the contract's JSON object and a table a question."""
+def document(found: SpeculateAnswer, measured: DraftCost | None = None) -> Document:
+    """The answer as the contract's JSON object and a table a question.
+
+    `measured` are the predicted times that the costs come from, where models were named.
+    """
     draft, chosen = found.draft, found.chosen
     title = f"acceptance {draft.acceptance:g}, draft {draft.cost_ratio:g} of a target step" + (
         f", {draft.verify_cost:g} a token verified" if draft.verify_cost else ""
@@ -40,12 +44,23 @@ def document(found: SpeculateAnswer) -> Document:
             "break_even_cost_ratio": found.break_even_cost_ratio,
             "rows": msgspec.to_builtins(found.rows),
             "tree": msgspec.to_builtins(found.tree),
-            "assumptions": found.assumptions,
+            "times": msgspec.to_builtins(measured),
+            "assumptions": (*found.assumptions, *_times(measured)),
         },
         tables=tuple(tables),
         notes=tuple(_notes(found)),
-        assumptions=found.assumptions,
+        assumptions=(*found.assumptions, *_times(measured)),
     )
+
+
+def _times(measured: DraftCost | None) -> list[str]:
+    if measured is None:
+        return []
+    return [
+        f"predicted, not measured: a step of the target {measured.target_s * 1e3:.3g} ms, of the "
+        f"draft {measured.draft_s * 1e3:.3g} ms, verifying {measured.gamma} drafted tokens "
+        f"{measured.verify_s * 1e3:.3g} ms; constants of any engine (docs/plan.md)"
+    ]
 
 
 def _notes(found: SpeculateAnswer) -> list[str]:
