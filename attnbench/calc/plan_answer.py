@@ -8,6 +8,7 @@ from attnbench.calc.plan_links import SHARE
 from attnbench.calc.plan_problem import Problem
 from attnbench.calc.plan_search import Found, Point, search
 from attnbench.errors import AttnbenchError
+from attnbench.spec.model import Recurrent
 
 _MOST_SHOWN = 12
 
@@ -127,9 +128,11 @@ def _notes(problem: Problem, best: Point, on_front: int) -> list[str]:
     ]
     chosen = " and ".join(kinds) + " parallel" if kinds else "one GPU a replica"
     stated, longest = problem.model.max_position, problem.traffic.longest
-    too_long = f"requests of {longest:,} tokens pass the {stated:,} that the configuration states"
+    too_long = []
+    if stated is not None and longest > stated:
+        too_long = [f"requests of {longest:,} tokens pass the {stated:,} of the configuration"]
     return [
-        *([too_long] if stated is not None and longest > stated else []),
+        *too_long,
         f"sanity check: for {size} the usual rule is {name}; chosen: {chosen}",
         *([f"the front has {on_front} points, of which 12 stand here"] if on_front > 12 else []),
     ]
@@ -161,6 +164,8 @@ def assumptions(problem: Problem) -> list[str]:
     said.append(f"prices a GPU and hour: {', '.join(used)}")
     if any(offer.price_per_hour is None for offer in problem.offers):
         said.append("not every GPU has a price: ranked by GPUs; --price NAME=USD gives one")
+    if any(isinstance(m, Recurrent) for layer in problem.model.layers for m in layer.mixers):
+        said.append("recurrent layers: their projections are timed, their scans are not")
     nodes = {offer.links.node for offer in problem.offers}
     said.append(f"nodes of {', '.join(map(str, sorted(nodes)))} GPUs; experts are evenly loaded")
     return said

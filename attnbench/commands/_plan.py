@@ -102,6 +102,11 @@ def problem(
     if not 0 < network_gbps < 1e6:
         raise UserError(f"--network-gbps: {network_gbps:g} is not a rate over 0")
     spec = load_model(model)
+    if spec.encoder:
+        raise UserError(
+            f"{spec.name}: an encoder-decoder, whose encoder's time is not modelled",
+            hint="plan is for decoders; `attnbench memory` counts its bytes.",
+        )
     kinds = kv_formats() if kv_dtypes is None else [parse_dtype(name) for name in kv_dtypes]
     return Problem(
         model=spec,
