@@ -20,7 +20,8 @@ READY := .venv/.installed
 RUN := .venv/bin/python -m
 endif
 
-.PHONY: setup sweep test test-all lint types unit cpu-speed gpu-test clean
+.PHONY: setup sweep test test-all lint types unit kernels kernels-full kernels-tritons cpu-speed \
+  gpu-test clean
 
 setup: $(READY)
 
@@ -42,7 +43,7 @@ setup: $(READY)
 sweep: $(READY)
 	$(RUN) attnbench sweep $(ARGS)
 
-test: lint types unit
+test: lint types unit kernels
 
 lint: $(READY)
 	$(RUN) ruff format --check .
@@ -62,6 +63,22 @@ test-all: lint types
 cpu-speed: $(READY)
 	$(RUN) attnbench sweep --preset cpu-speed --device cpu --resume --run-dir runs/cpu-speed
 	$(filter-out -m,$(RUN)) benchmarks/cpu_speed.py runs/cpu-speed
+
+# What the compiler makes of the shipped kernels, held to kernels/budgets.json; no GPU. Exit 3:
+# there is no Triton for this platform. Exit 4, with INSTALL=0: PYTHON has another Triton than
+# the pinned one, of which the budgets are. Both say so.
+kernels: $(READY)
+	$(RUN) attnbench kernels check || \
+	  { code=$$?; test $$code = 3 || test $(INSTALL)$$code = 04; }
+
+# Every target and set of features: half an hour of two cores, the first time.
+kernels-full: $(READY)
+	$(RUN) attnbench kernels check --full
+
+# Every family with four releases of Triton, side by side, as in docs/kernels_tables.md.
+TRITONS ?= 3.6.0 3.7.1 3.8.0 3.9.0
+kernels-tritons: $(READY)
+	$(RUN) attnbench.aot.releases --folder build/tritons $(TRITONS)
 
 gpu-test: $(READY)
 	$(RUN) pytest -m gpu

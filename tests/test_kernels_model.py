@@ -77,7 +77,7 @@ def test_a_loop_of_matrix_products_alone_runs_at_the_peak() -> None:
     flops = 64 * 128 * 16 * 2 * 2  # eight warps: two warpgroups
     found = estimate(
         code("HGMMA.64x128x16.F32.BF16"), family="sm_90", executed_flops=flops,
-        useful_flops=flops, num_warps=8, ctas_per_sm=1,
+        useful_flops=flops, num_warps=8, ctas_per_sm=1, overlap=0.0,
     )  # fmt: skip
     assert found is not None
     assert found.bound == "tensor"
@@ -104,4 +104,4 @@ def test_work_done_twice_halves_the_estimate_and_overlap_helps() -> None:
 
 def test_no_estimate_of_what_fits_no_sm() -> None:
     assert estimate(code("HMMA.16816.F32"), family="sm_80", executed_flops=1, useful_flops=1,
-                    num_warps=8, ctas_per_sm=0) is None  # fmt: skip
+                    num_warps=8, ctas_per_sm=0, overlap=1.0) is None  # fmt: skip

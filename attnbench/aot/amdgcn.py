@@ -85,6 +85,11 @@ def mma_rate(code: Sequence[Instruction]) -> float:
     return 0.125 if re.search(r"x\d+_?f32$", op) else 1.0
 
 
+def waits_for_groups(code: Sequence[Instruction]) -> bool:
+    """False: a wave goes on until it uses a product."""
+    return False
+
+
 def load_bits(code: Sequence[Instruction]) -> int | None:
     """Width of the narrowest load from global memory; None where there is none."""
     widths = []

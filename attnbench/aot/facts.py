@@ -126,7 +126,8 @@ def _of_main_loop(
     flops = executed or useful
     modelled = None if flops is None else estimate(
         loop, family=known, executed_flops=flops, useful_flops=useful or flops,
-        num_warps=made.num_warps, ctas_per_sm=ctas_per_sm, overlap=overlap or 0.0,
+        num_warps=made.num_warps, ctas_per_sm=ctas_per_sm,
+        overlap=overlap or 0.0 if reader.waits_for_groups(loop) else 1.0,
         rate=reader.mma_rate(loop),
     )  # fmt: skip
     return {

@@ -3,9 +3,11 @@
 Each warp of one partition of an SM (a quarter: NVIDIA's sub-core, AMD's SIMD) is a customer
 who, an iteration, visits six stations for as long as its instructions hold each: tensor
 core, MUFU, FP32, ALU, shared memory, issue. The rate of this closed network is exact
-mean-value analysis (Reiser & Lavenberg 1980, doi:10.1145/322186.322195). A share of
-exponentials that run under a wgmma in flight counts as that many more customers, as the two
-streams of one warp do not wait for one another.
+mean-value analysis (Reiser & Lavenberg 1980, doi:10.1145/322186.322195). A warp counts
+twice where its matrix products do not stop it: HMMA and MFMA are instructions among others,
+whose results are waited for where they are used. It waits for a whole group of wgmma (or of
+Blackwell's), and counts but once, and once more for the share of its exponentials that run
+under a group in flight.
 
 What it leaves out: latencies, dependences, bank conflicts, DRAM and L2, prologue, epilogue,
 tails of a grid, power. `DERATE` stands for all of these: the ratio of published figures to
@@ -57,13 +59,13 @@ def estimate(
     useful_flops: float,
     num_warps: int,
     ctas_per_sm: int,
-    overlap: float = 0.0,
+    overlap: float,
     rate: float = 1.0,
 ) -> Estimate | None:
     """The estimate of a kernel that spends its time in `loop`; None where no program fits.
 
     FLOPs are those of one program's iteration; `rate` that of its matrix instructions,
-    16-bit ones being 1.
+    16-bit ones being 1; `overlap` the share of other work that a warp does under them.
     """
     if ctas_per_sm < 1:
         return None

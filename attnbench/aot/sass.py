@@ -118,6 +118,11 @@ def mma_rate(code: Sequence[Instruction]) -> float:
     return 2.0 if op.startswith(("Q", "I", "UTCQ", "UTCI")) else 1.0
 
 
+def waits_for_groups(code: Sequence[Instruction]) -> bool:
+    """Whether matrix products are begun and waited for in groups, as from Hopper on."""
+    return any(c.op.startswith("UTC") or "GMMA" in c.op.partition(".")[0] for c in mma_of(code))
+
+
 def load_bits(code: Sequence[Instruction]) -> int | None:
     """Width of the narrowest copy from global to shared memory; None where there is none.
 

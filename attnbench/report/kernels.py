@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnbench.aot.show import shown_config
 from attnbench.gate.verdict import Verdict
 from attnbench.report.document import Column, Document, Table
 from attnbench.units import format_gib
@@ -13,7 +14,7 @@ _COLUMNS = (
     Column(key="target", heading="target"),
     Column(key="head_dim", heading="D", show=lambda d: str(d or "-"), right=True),
     Column(key="features", heading="features"),
-    Column(key="config", heading="tile, warps, stages", show=lambda c: shown_config(c)),
+    Column(key="config", heading="tile, warps, stages", show=shown_config),
     Column(key="registers", heading="registers", right=True),
     Column(key="spill_bytes", heading="spill", show=format_gib, right=True),
     Column(key="shared_bytes", heading="shared", show=format_gib, right=True),
@@ -119,19 +120,6 @@ def updated_document(path: Path, *, kernels: int, triton: str) -> Document:
         tables=(),
         notes=(f"Wrote {path}: budgets of {kernels} kernels with Triton {triton}.",),
     )
-
-
-def shown_config(config: Mapping[str, int]) -> str:
-    """A configuration in short: 128×64 w8 s3 carry=1.
-
-    >>> shown_config({"block_m": 128, "block_n": 64, "num_warps": 8, "num_stages": 3, "carry": 0})
-    '128×64 w8 s3'
-    """
-    sizes = [str(n) for name, n in config.items() if name.lower().startswith("block_")]
-    counts = [f"{name[4]}{n}" for name, n in config.items() if name.startswith("num_")]
-    known = ("block_", "num_")
-    others = [f"{k}={n}" for k, n in config.items() if n and not k.lower().startswith(known)]
-    return " ".join([*(["×".join(sizes)] if sizes else []), *counts, *others])
 
 
 def _figure(value: Any) -> str:
