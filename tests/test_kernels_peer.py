@@ -54,6 +54,18 @@ def test_each_configuration_of_an_autotuned_kernel_has_its_row(
     assert all(file.stat().st_size for file in saved)
 
 
+def test_a_kernel_by_descriptors_whose_configuration_sets_their_blocks(
+    attnbench: Callable[..., Any],
+) -> None:
+    ran = inspect(attnbench, "descriptors.py:product", "--target", "sm_90")
+    assert ran.code == 0, ran.err
+    (row,) = ran.json["kernels"]
+    assert row["mma"] == "HGMMA"
+    assert row["mma_redundancy"] == 1.0
+    assert row["bulk_loads"]
+    assert row["load_bits"] == 128
+
+
 def test_a_kernel_called_as_yaml_says(attnbench: Callable[..., Any], tmp_path: Path) -> None:
     call = tmp_path / "call.yaml"
     call.write_text(COPY)
