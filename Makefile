@@ -78,7 +78,7 @@ kernels-full: $(READY)
 # Every family with four releases of Triton, side by side, as in docs/kernels_tables.md.
 TRITONS ?= 3.6.0 3.7.1 3.8.0 3.9.0
 kernels-tritons: $(READY)
-	$(RUN) attnbench.aot.releases --folder build/tritons $(TRITONS)
+	$(RUN) attnbench.aot.releases --folder build/tritons $(TRITONS) $(ARGS)
 
 gpu-test: $(READY)
 	$(RUN) pytest -m gpu
