@@ -426,6 +426,11 @@ def test_the_command_line_has_the_engines_flags(
     assert ("--quantization" in words) == (model == "llama-3-70b")  # the other is stored so
 
 
+def test_a_gpu_that_nothing_was_fitted_for_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan("llama-3-8b", "--gpus", "l4", "--itl-ms", "200", capsys=capsys)
+    assert any("no timings were fitted for l4" in said for said in found["assumptions"])
+
+
 def test_rows_of_formats_that_a_gpu_lacks_are_left_out() -> None:
     asked = problem(gpus=("a100-80gb-sxm",), formats=("auto", "fp8"), kv=(Dtype.FP8_E4M3,))
     assert list(rows(asked)) == []

@@ -164,6 +164,13 @@ def assumptions(problem: Problem) -> list[str]:
     said.append(f"prices a GPU and hour: {', '.join(used)}")
     if any(offer.price_per_hour is None for offer in problem.offers):
         said.append("not every GPU has a price: ranked by GPUs; --price NAME=USD gives one")
+    borrowed = [
+        f"{offer.gpu.name} ({offer.constants.decode_origin})"
+        for offer in problem.offers
+        if not offer.gpu.calibration
+    ]
+    if borrowed:
+        said.append(f"no timings were fitted for {', '.join(borrowed)}: constants of its family")
     if any(isinstance(m, Recurrent) for layer in problem.model.layers for m in layer.mixers):
         said.append("recurrent layers: their projections are timed, their scans are not")
     nodes = {offer.links.node for offer in problem.offers}

@@ -20,7 +20,7 @@ from attnbench.calc.plan_time import Pass
 from attnbench.spec.dtype import Dtype
 from attnbench.spec.model import ModelSpec
 
-THROUGHPUT, LOAD = "throughput", "load"
+THROUGHPUT = "throughput"
 BANDWIDTH, COMPUTE, LINK, LATENCY = "bandwidth", "compute", "link", "latency"
 
 

@@ -11,9 +11,10 @@ def key(point: Point) -> tuple[float, float, float]:
 
 
 def rank(point: Point) -> tuple[float, ...]:
-    """The order of preference: cost, then GPUs, then ITL, TTFT, the longest stall."""
-    gpus = point.served.replicas * point.row.layout.gpus
-    return point.cost, gpus, point.itl_s, point.served.ttft_s, point.stall_s
+    """The order of preference: cost, then GPUs, ITL, tokens/s, TTFT, the longest stall."""
+    made = point.served
+    gpus = made.replicas * point.row.layout.gpus
+    return point.cost, gpus, point.itl_s, -made.tokens_per_s, made.ttft_s, point.stall_s
 
 
 def dominates(one: Point, other: Point) -> bool:
