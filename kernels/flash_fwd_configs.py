@@ -30,9 +30,13 @@ _HALF = {
     ("gfx942", 128): ForwardConfig(128, 32, 4, 1),
     ("gfx942", 256): ForwardConfig(128, 32, 4, 1),
 }
-# Of the pointer path on sm_90, which is not the first choice there: what carries the next
-# block's products through the loop. Causal at BLOCK_D 64 has few registers to spare.
-_HALF_CAUSAL = {("sm_90", 64): ForwardConfig(128, 32, 8, 3, 1)}
+# Causal at BLOCK_D 64 has few registers to spare. On sm_80 128×64 spills 8 bytes with Triton
+# 3.9. On sm_90 the pointer path, not the first choice there, carries the next block's
+# products through the loop.
+_HALF_CAUSAL = {
+    ("sm_80", 64): ForwardConfig(128, 32, 4, 3),
+    ("sm_90", 64): ForwardConfig(128, 32, 8, 3, 1),
+}
 _HALF_TMA = {
     ("sm_90", 64): ForwardConfig(128, 128, 8, 3),
     ("sm_90", 128): ForwardConfig(128, 128, 8, 2),
@@ -46,9 +50,12 @@ _HALF_FEATURED_TMA = {
     ("sm_100", 128): ForwardConfig(128, 64, 8, 3),
 }
 # What a device may choose in place of what is shipped, where there is no window, bias,
-# soft-cap or padding: few, and none that spills or computes a FLOP twice.
+# soft-cap or padding: few, and none that spills in its loop or computes a FLOP twice.
 ALTERNATIVES = {
-    ("sm_80", 64): ((POINTER, ForwardConfig(128, 32, 4, 3)),),
+    ("sm_80", 64): (
+        (POINTER, ForwardConfig(128, 32, 4, 3)),
+        (POINTER, ForwardConfig(128, 64, 4, 3)),
+    ),
     ("sm_90", 64): (
         (POINTER, ForwardConfig(64, 64, 4, 3, 1)),
         (POINTER, ForwardConfig(128, 32, 8, 3, 1)),
