@@ -20,13 +20,17 @@ class Launch(NamedTuple):
     arguments: Mapping[str, Any]
     options: Mapping[str, int | bool]
 
+    def own_config(self) -> dict[str, int]:
+        """Warps and pipeline, of a kernel that no table of configurations sets."""
+        return {name: self.options[name] for name in ("num_warps", "num_stages")}
+
 
 class Ahead(NamedTuple):
     """A launch whose CPU tensors stand for a device's, and what it is judged by.
 
     `config` is the configuration's fields by name. `useful_flops` are the FLOPs of matrix
     products that the mathematics wants of one program in one iteration of its main loop,
-    recomputation that the algorithm is built on included.
+    recomputation that the algorithm is built on included; 0 of a kernel without any.
     """
 
     launch: Launch

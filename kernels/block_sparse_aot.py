@@ -27,11 +27,13 @@ FEATURES["all"] = {name: setting for given in FEATURES.values() for name, settin
 _TOKENS = 256
 # Products of a tile in the main loop: Q Kᵀ and P V; Q Kᵀ, dO Vᵀ and dS K; and dSᵀ Q, Pᵀ dO too.
 _PRODUCTS = {"_block_sparse_fwd": 2, "_block_sparse_dq": 3, "_block_sparse_dkdv": 4}
+# Sums gradients; the form that joins softmaxes is compiled for `paged_decode`.
+_COMBINE = "_combine"
 
 
 def entries(target: str) -> tuple[str, ...]:
     """The kernels that are shipped for `target`."""
-    return tuple(_PRODUCTS)
+    return (*_PRODUCTS, _COMBINE)
 
 
 def ahead_of_time(
@@ -45,16 +47,17 @@ def ahead_of_time(
 ) -> Ahead:
     """The launch of `entry`, and what it is judged by: see `_launch.py`.
 
-    The tile is the shipped one, or the configuration's blocks where they are larger.
+    The tile is the shipped one, or the configuration's blocks where they are larger. What
+    joins split tiles has one form for all features, and a configuration of its own.
 
     Raises:
         KeyError: there are no such `features`.
     """
     settings = dict(FEATURES[features])
-    limit = 1 if settings.pop("split", False) else 32
+    limit = 1 if settings.pop("split", False) or entry == _COMBINE else 32
     dilation = 2 if settings.pop("stepped", False) else 1
     tile_m, tile_n = tile_for(target, seq_q=_TOKENS, seq_kv=_TOKENS, dtype=dtype)
-    short = entry.removeprefix("_block_sparse_")
+    short = "dq" if entry == _COMBINE else entry.removeprefix("_block_sparse_")
     if config is None:
         config = config_for(short, target, head_dim=head_dim, dtype=dtype)
     tile_m, tile_n = max(tile_m, config.block_m), max(tile_n, config.block_n)
@@ -74,6 +77,8 @@ def ahead_of_time(
     else:
         made = launches_dkdv(query, key, key, query, query, lse, lse, key, key, lists, asked,
                              config)  # fmt: skip
+    if entry == _COMBINE:
+        return Ahead(made[1], made[1].own_config(), 0)
     block_d = made[0].arguments["BLOCK_D"]
     useful = 2 * _PRODUCTS[entry] * config.block_m * config.block_n * block_d
     return Ahead(made[0], config._asdict(), useful)

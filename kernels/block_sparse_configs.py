@@ -20,8 +20,8 @@ LIMIT = 32
 # The interpreter's cost is a block's, whatever its size.
 _INTERPRETED_TILE = 256
 
-# (entry, target, BLOCK_D), 16-bit inputs: tile, warps, stages. dK and dV at D 128 have no
-# room in the registers of 4 warps; with 8 half of a product is done twice.
+# (entry, target, BLOCK_D), 16-bit inputs: tile, warps, stages. On sm_80 dK and dV at D 128
+# have no room in the registers of 4 warps; with 8 half of a product is done twice.
 _HALF = {
     ("fwd", "sm_80", 64): Config(64, 64, 4, 3),
     ("fwd", "sm_80", 128): Config(64, 32, 4, 3),
@@ -34,7 +34,7 @@ _HALF = {
     ("dq", "sm_90", 64): Config(64, 64, 4, 3),
     ("dq", "sm_90", 128): Config(64, 32, 4, 2),
     ("dkdv", "sm_90", 64): Config(32, 64, 4, 2),
-    ("dkdv", "sm_90", 128): Config(32, 64, 8, 2),
+    ("dkdv", "sm_90", 128): Config(16, 64, 4, 2),
     ("fwd", "sm_100", 64): Config(64, 64, 4, 3),
     ("fwd", "sm_100", 128): Config(64, 64, 4, 2),
     ("dq", "sm_100", 64): Config(64, 64, 4, 3),

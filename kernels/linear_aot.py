@@ -17,11 +17,14 @@ FEATURES: dict[str, frozenset[str]] = {
 }
 _TOKENS = 4096
 _DIRECTIONS = 256
+# Performer's alone: compiled with its directions, whatever is asked.
+_RANDOM_ONLY = ("_random_features", "_prefix_tops")
+_NO_PRODUCTS = ("_prefix", "_prefix_tops")
 
 
 def entries(target: str) -> tuple[str, ...]:
-    """The kernels with matrix products that are shipped for `target`."""
-    return ("_outputs", "_chunk_states")
+    """The kernels that are shipped for `target`."""
+    return ("_outputs", "_chunk_states", "_prefix", *_RANDOM_ONLY)
 
 
 def ahead_of_time(
@@ -39,6 +42,8 @@ def ahead_of_time(
         KeyError: there are no such `features`.
     """
     wanted = FEATURES[features]
+    if entry in _RANDOM_ONLY:
+        wanted = wanted | FEATURES["performer"]
     omega = torch.empty(_DIRECTIONS, head_dim) if "random" in wanted else None
     count = head_dim if omega is None else _DIRECTIONS
     if config is None:
@@ -51,9 +56,11 @@ def ahead_of_time(
         query, key, key, torch.empty_like(query), causal=causal, omega=omega, kv_lens=lens,
         config=config,
     )[entry]  # fmt: skip
+    if entry in _NO_PRODUCTS:
+        return Ahead(launch, launch.own_config(), 0)
     block_d = launch.arguments["BLOCK_D"]
     # For each block of features: Q's with the state, and under causality the pairs. A chunk's
-    # state is one product.
+    # state is one product, and so are its rows' random features.
     products = config.block_c * config.block_f * block_d
     if entry == "_outputs" and causal:
         products += config.block_c * config.block_f * config.block_c

@@ -1,4 +1,4 @@
-"""How `_paged_decode` is compiled ahead of time: the launches worth judging."""
+"""How `paged_decode` is compiled ahead of time: the launches worth judging."""
 
 from typing import Any
 
@@ -21,11 +21,12 @@ FEATURES: dict[str, dict[str, Any]] = {
 }
 _TOKENS = 4096
 _PAGE = 16
+_COMBINE = "_combine"  # its form that joins softmaxes; one for all features
 
 
 def entries(target: str) -> tuple[str, ...]:
     """The kernels that are shipped for `target`."""
-    return ("_paged_decode",)
+    return ("_paged_decode", _COMBINE)
 
 
 def ahead_of_time(
@@ -50,10 +51,13 @@ def ahead_of_time(
     pool = torch.empty(1, 2, _TOKENS, head_dim, dtype=dtype)
     table = torch.zeros(1, _TOKENS // _PAGE, dtype=torch.int32)
     asked = Features(kv_lens=torch.ones(1, dtype=torch.int32), **settings)
-    launch = launches_of(
+    launches = launches_of(
         query, pool, pool, torch.empty_like(query), torch.empty(1, 32, 1), table, asked, config,
-        page_size=_PAGE, splits=splits,
-    )[0]  # fmt: skip
+        page_size=_PAGE, splits=8 if entry == _COMBINE else splits,
+    )  # fmt: skip
+    if entry == _COMBINE:
+        return Ahead(launches[1], launches[1].own_config(), 0)
+    launch = launches[0]
     # Q Kᵀ and P V, of a whole group of 16 heads.
     useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
     return Ahead(launch, config._asdict(), useful)

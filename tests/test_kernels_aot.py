@@ -77,6 +77,21 @@ def test_every_shipped_configuration(target: str, entry: str, features: str, hea
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("family", "entry"),
+    [("block_sparse", "_combine"), ("paged_decode", "_combine"),
+     ("linear", "_prefix"), ("linear", "_prefix_tops")],
+)  # fmt: skip
+def test_kernels_without_products_are_seen_and_do_not_spill(family: str, entry: str) -> None:
+    assert entry in entry_names(family, "sm_80")
+    job = CompileJob(kernel=family, entry=entry, target="sm_80", head_dim=128, features="all")
+    found = facts_of(job, compile_ahead(job))
+    assert found.registers > 0
+    assert found.spill_bytes == 0
+    assert (found.mma, found.mma_redundancy, found.loop_instructions) == (None, None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("head_dim", "features"), [(64, "plain"), (64, "causal"), (128, "plain"), (128, "causal")]
 )
 def test_exponentials_run_under_the_products_of_the_next_block(
