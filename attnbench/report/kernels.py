@@ -92,6 +92,7 @@ def check_document(
 ) -> Document:
     """A row a breach, or a row a verdict with `everything`."""
     shown = [v for v in verdicts if everything or v.verdict != "SAME"]
+    rows = [[getattr(v, c.key) for c in _VERDICTS] for v in shown]
     failed = sum(v.failed for v in verdicts)
     return Document(
         schema="attnbench.kernels-check/1",
@@ -105,9 +106,7 @@ def check_document(
                 for v in verdicts
             ],
         },
-        tables=(
-            Table(columns=_VERDICTS, rows=[[getattr(v, c.key) for c in _VERDICTS] for v in shown]),
-        ),
+        tables=(Table(columns=_VERDICTS, rows=rows),) if rows else (),
         notes=(f"{kernels} kernels, Triton {triton}: {failed or 'no'} budgets broken.",),
     )
 
