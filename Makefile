@@ -3,10 +3,12 @@
 #   PYTHON=python3.12   the interpreter that .venv is made from
 #   INSTALL=0           use what PYTHON already has and install nothing
 #   ARGS="..."          more options for the sweep: make sweep ARGS="--preset smoke"
+#   JOBS=2              processes that run the tests
 
 PYTHON ?= python3
 INSTALL ?= 1
 ARGS ?=
+JOBS ?= 2
 
 # Python runs with the safe path: the checkout's own folder `kernels` must never be
 # found in place of the package of that name.
@@ -54,7 +56,7 @@ types: $(READY)
 	$(RUN) mypy kernels profiles
 
 unit: $(READY)
-	$(RUN) pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(RUN) pytest -n $(JOBS) -m "not slow and not gpu"
 
 test-all: lint types
 	$(RUN) pytest -m "not gpu"

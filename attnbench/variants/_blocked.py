@@ -58,10 +58,11 @@ def blocked_backend(pattern: Callable[[AttentionShape, Params], BlockedPattern])
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "_State") -> "Tensor":
     from attnbench.variants._blocks import attend, attend_scored
-    from attnbench.variants._score import add_sinks
+    from attnbench.variants._score import add_sinks, without_padding
 
     if state.score is None:
         return attend(query, key, value, state.plan)
+    key, value = (without_padding(x, state.score.lens) for x in (key, value))
     out, lse = attend_scored(query, key, value, state.plan, state.shape, state.score)
     if state.score.sinks is not None:
         out = add_sinks(out, lse, state.score.sinks)

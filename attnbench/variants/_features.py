@@ -82,10 +82,13 @@ def _keys(
     key: Tensor, value: Tensor, start: int, feature_map: FeatureMap, lens: Tensor | None
 ) -> _Keys:
     """Keys from token `start` on; of those that a sequence lacks nothing is left."""
-    features, scale = feature_map(key)
-    if lens is not None:
+    if lens is None:
+        features, scale = feature_map(key)
+    else:
         token = torch.arange(start, start + key.shape[2], device=key.device)
         lacking = (token >= lens[:, None])[:, None]
+        # Cleared first: what stands in padding must not reach a stabiliser either.
+        features, scale = feature_map(key.masked_fill(lacking[..., None], 0.0))
         features = features.masked_fill(lacking[..., None], 0.0)
         value = value.masked_fill(lacking[..., None], 0.0)
         scale = None if scale is None else scale.masked_fill(lacking, _NO_SCALE)

@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attent
 from attnbench.calc.patterns import Pattern
 from attnbench.calc.score_features import ScoreFeatures
 from attnbench.spec.attention import AttentionShape
-from attnbench.variants._score import Score, add_sinks, bend, make_score
+from attnbench.variants._score import Score, add_sinks, bend, make_score, without_padding
 from attnbench.variants._support import torch_dtype
 
 TILE = 128
@@ -26,10 +26,11 @@ _number = itertools.count()
 
 
 class FlexState(NamedTuple):
-    """The compiled call, and the sinks' logits that its log-sum-exps are joined by."""
+    """The compiled call, the sinks' logits that its log-sum-exps are joined by, keys in use."""
 
     call: Callable[[Tensor, Tensor, Tensor], Any]
     sinks: Tensor | None
+    lens: Tensor | None
 
 
 def prepare(
@@ -48,11 +49,12 @@ def prepare(
         kv = shape.kv_heads, shape.seq_kv
         # Key and value apart: that they are one tensor would be compiled in.
         call(zeros(shape.heads, shape.seq_q), zeros(*kv), zeros(*kv))
-    return FlexState(call, sinks)
+    return FlexState(call, sinks, None if score is None else score.lens)
 
 
 def forward(query: Tensor, key: Tensor, value: Tensor, state: FlexState) -> Tensor:
     """Output [batch, heads, seq_q, head_dim]."""
+    key, value = (without_padding(x, state.lens) for x in (key, value))
     if state.sinks is None:
         out: Tensor = state.call(query, key, value)
         return out

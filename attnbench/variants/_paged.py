@@ -63,20 +63,22 @@ def forward(query: Tensor, key: Tensor, value: Tensor, state: PagedState) -> Ten
     for pages in state.table.tensor_split(state.splits, 1):
         slots = (pages[:, :, None] * state.page_size + inside).flatten(1)
         at = slots.clamp(max=seq_kv - 1)[:, None, :, None].expand(-1, kv_heads, -1, width)
-        scores = (q @ key.gather(2, at).transpose(-1, -2)).to(_wide(query))
+        keys, values = key.gather(2, at), value.gather(2, at)
         hidden = slots >= seq_kv
+        if state.score is not None and state.score.lens is not None:
+            hidden = hidden | (slots >= state.score.lens[:, None])
+            keys, values = (x.masked_fill(hidden[:, None, :, None], 0.0) for x in (keys, values))
+        scores = (q @ keys.transpose(-1, -2)).to(_wide(query))
         if state.score is not None:
             slopes = state.score.slopes
             distance = (slots - (seq_kv - 1))[:, None, None, :]
             slopes = None if slopes is None else slopes.view(kv_heads, -1, 1)
             scores = bend(scores, state.score.soft_cap, slopes, distance)
-            if state.score.lens is not None:
-                hidden = hidden | (slots >= state.score.lens[:, None])
         # Finite: a split may lie in the padding whole, and then weighs nothing.
         scores = scores.masked_fill(hidden[:, None, None, :], NO_KEYS)
         sums.append(scores.logsumexp(-1, keepdim=True))
         weights = torch.softmax(scores, -1).to(value.dtype)
-        outs.append((weights @ value.gather(2, at)).to(scores.dtype))
+        outs.append((weights @ values).to(scores.dtype))
     if state.score is not None and state.score.sinks is not None:
         sums.append(state.score.sinks.to(sums[0]).view(kv_heads, -1, 1).expand_as(sums[0]))
     share = torch.softmax(torch.cat(sums, -1), -1)[..., : len(outs)]

@@ -57,6 +57,17 @@ def make_lens(
     return torch.tensor(lens, dtype=torch.int32, device=device)
 
 
+def without_padding(x: Tensor, lens: Tensor | None) -> Tensor:
+    """Keys or values [batch, kv_heads, seq_kv, head_dim], 0 where a sequence has none.
+
+    A weight of 0 times an infinity or a NaN that stands in padding would be NaN.
+    """
+    if lens is None:
+        return x
+    lacking = torch.arange(x.shape[2], device=x.device) >= lens[:, None]
+    return x.masked_fill(lacking[:, None, :, None], 0.0)
+
+
 def bend(logits: Tensor, cap: float | None, slopes: Tensor | None, distance: Tensor) -> Tensor:
     """Logits under the soft-cap, then lowered by slope · |distance|; all broadcast."""
     if cap is not None:

@@ -16,7 +16,7 @@ from attnbench.calc.patterns import SlidingWindow
 from attnbench.calc.score_features import ScoreFeatures
 from attnbench.spec.attention import AttentionShape
 from attnbench.variants._blocks import Plan, attend_scored, make_plan
-from attnbench.variants._score import Score, add_sinks, make_score
+from attnbench.variants._score import Score, add_sinks, make_score, without_padding
 from attnbench.variants._scored import Places, attend_block, make_bend
 
 _SCORES = 1 << 21  # scores held at once
@@ -62,6 +62,8 @@ def prepare(
 
 def forward(query: Tensor, key: Tensor, value: Tensor, state: StridedState) -> Tensor:
     """Softmax over both parts: [batch, heads, seq_q, head_dim]."""
+    if state.score is not None:
+        key, value = (without_padding(x, state.score.lens) for x in (key, value))
     near, near_lse = attend_scored(query, key, value, state.window, state.shape, state.score)
     far, far_lse = _by_residue(query, key, value, state)
     top = torch.maximum(near_lse, far_lse).detach()

@@ -37,30 +37,17 @@ def _reference(
 ) -> "Tensor":
     import torch
 
-    from attnbench.variants._score import make_lens
+    from attnbench.variants._score import make_lens, without_padding
 
     e, f = (x.to(query.device, torch.float64) for x in draw_projections(shape, params))
     if rows is not None:
         query = query[:, :, rows]
     lens = make_lens(score_features(params), shape, query.device)
-    key, value = _without_padding(key, lens), _without_padding(value, lens)
+    key, value = without_padding(key, lens), without_padding(value, lens)
     k = (e @ key.double()).repeat_interleave(shape.group, 1)
     v = (f @ value.double()).repeat_interleave(shape.group, 1)
     scores = query.double() @ k.transpose(-1, -2) / shape.head_dim**0.5
     return torch.softmax(scores, -1) @ v
-
-
-def _without_padding(x: "Tensor", lens: "Tensor | None") -> "Tensor":
-    """Keys or values [batch, kv_heads, seq_kv, head_dim], 0 where a sequence has none.
-
-    What is 0 before the projection adds nothing to it.
-    """
-    import torch
-
-    if lens is None:
-        return x
-    lacking = torch.arange(x.shape[2], device=x.device) >= lens[:, None]
-    return x.masked_fill(lacking[:, None, :, None], 0.0)
 
 
 def _supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
@@ -89,8 +76,10 @@ def _forward(
 ) -> "Tensor":
     import torch
 
+    from attnbench.variants._score import without_padding
+
     e, f, lens = state
-    key, value = _without_padding(key, lens), _without_padding(value, lens)
+    key, value = without_padding(key, lens), without_padding(value, lens)
     return torch.nn.functional.scaled_dot_product_attention(
         query, e @ key, f @ value, enable_gqa=query.shape[1] != key.shape[1]
     )

@@ -14,7 +14,7 @@ from attnbench.variants._support import DTYPES
 from attnbench.variants._user import BACKEND, UserVariant
 from attnbench.verification.checks import check_names
 from attnbench.verification.finding import Begun, Finding, Skip, Subject, broken
-from attnbench.verification.worker import Job, Word, verify_subject
+from attnbench.verification.worker import Job, Word, unpacked, verify_subject
 
 LADDER = (Dtype.FP32, Dtype.BF16, Dtype.FP16, Dtype.FP8_E4M3, Dtype.FP8_E5M2)
 
@@ -99,7 +99,7 @@ def _results(job: Job, time_limit_s: float) -> Iterator[Finding | Skip]:
         words: list[Word] = []
 
         def hear(word: str, words: list[Word] = words) -> None:
-            words.append(msgspec.json.decode(word, type=Word))
+            words.append(unpacked(word))
 
         part = msgspec.structs.replace(job, checks=left)
         ended = run_isolated(verify_subject, part, time_limit_s=time_limit_s, hear=hear)

@@ -23,6 +23,17 @@ from attnbench.verification.finding import (
 Word = Begun | Finding | Skip
 
 
+def packed(word: Word) -> str:
+    """`word` as text for a pipe. Not JSON, which has no NaN: a reading may be one."""
+    return msgspec.msgpack.encode(word).decode("latin-1")
+
+
+def unpacked(text: str) -> Word:
+    """The word that `packed` made `text` of."""
+    word: Word = msgspec.msgpack.decode(text.encode("latin-1"), type=Word)
+    return word
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One subject to verify by `checks`, in their order."""
 
@@ -41,7 +52,7 @@ def verify_subject(job: Job, say: Say) -> None:
     case = Case(job.subject, job.device_type)
 
     def tell(word: Word) -> None:
-        say(msgspec.json.encode(word).decode())
+        say(packed(word))
 
     refused = {d: case.refusal(d, case.forward_mode) for d in job.dtypes if d in DTYPES}
     able = [dtype for dtype, reason in refused.items() if reason is None]
