@@ -34,6 +34,7 @@ def flex_backend(pattern: Callable[[AttentionShape, Params], Pattern]) -> Backen
             prepare=prepare,
             forward=_forward,
             workspace_bytes=_workspace,
+            compiled_on=frozenset({"cpu"}),
         ),
         "alibi",
         "soft_cap",

@@ -46,7 +46,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     beyond inputs and outputs, so that a point that cannot fit is skipped.
     `chose(state)` says what `prepare` chose on this device, for the row's note.
     `interpreted_on` names device types where it runs under an interpreter: such a
-    point is checked, never timed.
+    point is checked, never timed. `compiled_on` names those where each shape is compiled
+    anew, many seconds of it: `verify`, which takes many shapes, leaves it out unless asked.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     forward: Callable[["Tensor", "Tensor", "Tensor", Any], "Tensor"]
     workspace_bytes: Callable[[AttentionShape, Mode, Params], int]
     interpreted_on: frozenset[str] = frozenset()
+    compiled_on: frozenset[str] = frozenset()
     chose: Callable[[Any], str] = lambda state: ""
 
 

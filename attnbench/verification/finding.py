@@ -10,11 +10,12 @@ from attnbench.variants._user import UserVariant
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is verified: one backend of one variant."""
+    """What is verified: one backend of one variant; `asked` is whether it was named."""
 
     variant: str
     backend: str
     user: UserVariant | None = None
+    asked: bool = False
 
     @property
     def label(self) -> str:

@@ -41,7 +41,12 @@ def find_subjects(
         UserError: an unknown variant or backend.
     """
     names = variants if variants is not None else () if users else variant_names()
-    found = [Subject(variant=n, backend=b.name) for n in names for b in load_variant(n).backends]
+    asked = backends is not None
+    found = [
+        Subject(variant=n, backend=b.name, asked=asked)
+        for n in names
+        for b in load_variant(n).backends
+    ]
     known = {b.name for n in variant_names() for b in load_variant(n).backends}
     for backend in backends or ():
         if backend not in known:
@@ -82,6 +87,11 @@ def verify(
     """
 
     def one(subject: Subject) -> Results:
+        if _takes_minutes(subject, device_type):
+            reason = f"compiles each shape anew on a {device_type}: --backends {subject.backend}"
+            skipped: Results = [_left_out(subject, reason)]
+            progress(subject, skipped)
+            return skipped
         job = Job(subject=subject, device_type=device_type, dtypes=dtypes, checks=check_names())
         results = list(_results(job, time_limit_s))
         progress(subject, results)
@@ -90,6 +100,19 @@ def verify(
     workers = os.cpu_count() or 1 if device_type == "cpu" else 1
     with ThreadPoolExecutor(max_workers=workers) as pool:
         return [result for results in pool.map(one, subjects) for result in results]
+
+
+def _takes_minutes(subject: Subject, device_type: str) -> bool:
+    if subject.asked or subject.user is not None:
+        return False
+    backends = {b.name: b for b in load_variant(subject.variant).backends}
+    return device_type in backends[subject.backend].compiled_on
+
+
+def _left_out(subject: Subject, reason: str) -> Skip:
+    return Skip(
+        variant=subject.variant, backend=subject.backend, check=None, dtype=None, reason=reason
+    )
 
 
 def _results(job: Job, time_limit_s: float) -> Iterator[Finding | Skip]:
