@@ -213,3 +213,19 @@ def test_no_number_of_shapes_leaves_the_fused_path(monkeypatch: pytest.MonkeyPat
             exact = variant_reference(variant, *inputs, shape, params)
             out = forward(*inputs, state)
             assert float((out.double() - exact).norm()) <= 1e-6 * float(exact.norm())
+
+
+@pytest.mark.parametrize("name", ["sliding_window", "strided", "longformer", "bigbird"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_patterns_definition_can_be_traced(name: str, causal: bool) -> None:
+    """Dynamo makes no object inside a mask_mod: `allows` must get by without."""
+    shape = AttentionShape(
+        batch=1, heads=1, kv_heads=1, seq_q=300, seq_kv=300, head_dim=32, causal=causal,
+        dtype=Dtype.FP32,
+    )  # fmt: skip
+    variant = load_variant(name)
+    assert variant.pattern is not None
+    pattern = variant.pattern(shape, variant.resolve(shape, variant.defaults))
+    traced = torch.compile(pattern.allows, fullgraph=True, dynamic=False, backend="eager")
+    query, key = torch.arange(300)[:, None], torch.arange(300)[None]
+    assert torch.equal(traced(query, key), pattern.allows(query, key))

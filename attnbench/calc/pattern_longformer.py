@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from attnbench.calc.patterns import Block, SlidingWindow
+from attnbench.calc.patterns import Block, SlidingWindow, in_reach, of_sinks, window_reach
 
 
 class Longformer(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +33,8 @@ class Longformer(msgspec.Struct, frozen=True, kw_only=True):
 
     def allows(self, query: Any, key: Any) -> Any:
         """Whether the pair is attended."""
-        seen = self.local.allows(query, key)
+        seen = in_reach(query, key, window_reach(self.window, self.causal))
+        seen = seen | of_sinks(query, key, self.global_tokens, self.causal)
         if self.causal:
             return seen
         return seen | ((query >= 0) & (query < self.global_tokens))

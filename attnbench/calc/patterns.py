@@ -106,6 +106,28 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
         yield range(min(queries[-1] + 1, seq_kv) if self.causal else seq_kv)
 
 
+def in_reach(query: Any, key: Any, reach: tuple[int, int], dilation: int = 1) -> Any:
+    """Whether the distance key - query lies within `reach`, and is a multiple of `dilation`.
+
+    Functions, because FlexAttention compiles `allows`, and can make no object in it.
+    """
+    distance = key - query
+    seen = (distance >= reach[0]) & (distance <= reach[1])
+    return seen & (distance % dilation == 0) if dilation > 1 else seen
+
+
+def of_sinks(query: Any, key: Any, sinks: int, causal: bool) -> Any:
+    """Whether the key is one of the first `sinks`, which all see (causal: once they are there)."""
+    seen = key < sinks
+    return seen & (key <= query) if causal else seen
+
+
+def window_reach(window: int, causal: bool, dilation: int = 1) -> tuple[int, int]:
+    """Lowest and highest distance key - query in a window."""
+    half = window // 2 * dilation
+    return (-(window - 1) * dilation, 0) if causal else (-half, half)
+
+
 class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
     """A local window, self included, and the first `sink` tokens.
 
@@ -130,20 +152,12 @@ class SlidingWindow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reach(self) -> tuple[int, int]:
         """Lowest and highest distance key - query in the window."""
-        half = self.window // 2 * self.dilation
-        return (-(self.window - 1) * self.dilation, 0) if self.causal else (-half, half)
+        return window_reach(self.window, self.causal, self.dilation)
 
     def allows(self, query: Any, key: Any) -> Any:
         """Whether the pair is attended."""
-        low, high = self.reach
-        distance = key - query
-        seen = (distance >= low) & (distance <= high)
-        if self.dilation > 1:
-            seen = seen & (distance % self.dilation == 0)
-        if self.sink:
-            sinks = key < self.sink
-            seen = seen | (sinks & (distance <= 0) if self.causal else sinks)
-        return seen
+        seen = in_reach(query, key, self.reach, self.dilation)
+        return seen | of_sinks(query, key, self.sink, self.causal) if self.sink else seen
 
     def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended pairs: the window's, and each sink's outside the window."""
