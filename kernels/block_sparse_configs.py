@@ -20,15 +20,17 @@ LIMIT = 32
 # The interpreter's cost is a block's, whatever its size.
 _INTERPRETED_TILE = 256
 
-# (entry, target, BLOCK_D), 16-bit inputs: tile, warps, stages. On sm_80 dK and dV at D 128
-# have no room in the registers of 4 warps; with 8 half of a product is done twice.
+# (entry, target, BLOCK_D), 16-bit inputs: tile, warps, stages. dK and dV at D 128: on sm_80
+# there is no room in the registers of 4 warps, and 8 want whole tiles, else they do half of
+# a product twice; on sm_90 4 warps have room for 16 queries at a time (but with all features
+# at once Triton 3.9 spills 16 bytes).
 _HALF = {
     ("fwd", "sm_80", 64): Config(64, 64, 4, 3),
     ("fwd", "sm_80", 128): Config(64, 32, 4, 3),
     ("dq", "sm_80", 64): Config(64, 32, 4, 2),
     ("dq", "sm_80", 128): Config(64, 32, 4, 2),
     ("dkdv", "sm_80", 64): Config(32, 64, 4, 2),
-    ("dkdv", "sm_80", 128): Config(32, 64, 8, 2),
+    ("dkdv", "sm_80", 128): Config(64, 64, 8, 2),
     ("fwd", "sm_90", 64): Config(64, 64, 4, 3),
     ("fwd", "sm_90", 128): Config(64, 64, 4, 2),
     ("dq", "sm_90", 64): Config(64, 64, 4, 3),
