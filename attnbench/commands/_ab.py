@@ -89,7 +89,8 @@ def repeat(asked: Asked, limits: Limits) -> tuple[Pairs, Outcome]:
     """Time the code that runs here against itself, in turn; judge."""
     path = os.environ.get("PYTHONPATH", "")
     here = Tree(name="this code", folder=Path.cwd(), import_path=path)
-    return _judged(here, here, asked.job(), asked, limits)
+    job = msgspec.structs.replace(asked.job(), memory=False)
+    return _judged(here, here, job, asked, limits)
 
 
 def _judged(

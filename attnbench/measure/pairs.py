@@ -29,12 +29,14 @@ Tell = Callable[[str], None]
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What each process times: a preset, on a device, and kernels of the user's own.
 
-    `variants` are FILE.py:NAME, the file's path relative to the tree.
+    `variants` are FILE.py:NAME, the file's path relative to the tree. `memory` is whether
+    the first pair measures it: it is exact and need not be repeated.
     """
 
     preset: Preset
     device: str
     variants: tuple[str, ...] = ()
+    memory: bool = True
 
     def only(self, names: frozenset[str]) -> "Job":
         """The same for variants of `names` alone, those of the user's own among them."""
@@ -51,8 +53,6 @@ def run_pairs(
     before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, tell: Tell
 ) -> list[tuple[Path, Path]]:
     """Run `pairs` pairs of sweeps; answer each pair's run folders, before and now.
-
-    The first pair measures memory too, which is exact and need not be repeated.
 
     Raises:
         UserError: the folder cannot be used.
@@ -71,7 +71,9 @@ def run_pairs(
         sides = [(before, folder / f"{number:02d}-before"), (now, folder / f"{number:02d}-now")]
         for tree, run in order.sample(sides, 2):
             tell(f"pair {number + 1} of {pairs}: {tree.name}")
-            _sweep(tree, job, config, run, memory=number == 0, lenient=tree is before)
+            _sweep(
+                tree, job, config, run, memory=job.memory and number == 0, lenient=tree is before
+            )
         made.append((sides[0][1], sides[1][1]))
     return made
 
