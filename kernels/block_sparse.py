@@ -245,5 +245,5 @@ def combine(
             "SOFTMAX": lse is not None, "BLOCK_R": block_r, "BLOCK_S": 2,
             "BLOCK_D": block_d, "PADDED": block_d != head_dim,
         },
-        options={"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True},
+        options={"num_warps": 8, "num_stages": 2, "enable_fp_fusion": True},
     )  # fmt: skip
