@@ -1,5 +1,6 @@
 """What every file that attnbench writes has in common: whole or not at all, plain JSON."""
 
+import errno
 import math
 import os
 import tempfile
@@ -7,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attnbench.errors import UserError
+from attnbench.errors import AttnbenchError, MachineError, UserError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_atomically(path: Path, text: str | bytes) -> None:
@@ -17,11 +20,12 @@ def write_atomically(path: Path, text: str | bytes) -> None:
 
     Raises:
         UserError: the folder is missing or cannot be written.
+        MachineError: the disk is full.
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise cannot_write(path, error) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode() if isinstance(text, str) else text)
@@ -33,10 +37,16 @@ def write_atomically(path: Path, text: str | bytes) -> None:
         os.replace(name, path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise cannot_write(path, error) from None
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def cannot_write(path: Path, error: OSError, *, hint: str | None = None) -> AttnbenchError:
+    """What to raise where `path` could not be written: exit 3 for a full disk, else 2."""
+    full = error.errno in _FULL
+    return (MachineError if full else UserError)(f"{path}: {error.strerror}", hint=hint)
 
 
 def plain(value: Any) -> Any:

@@ -67,6 +67,63 @@ def test_a_kill_at_any_byte_of_a_write_loses_that_group_alone(tmp_path: Path, na
         assert len(read_samples(tmp_path / "run")[row(2048).key]) == 2, "samples twice or lost"
 
 
+FILLS = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from attnbench.errors import MachineError
+from test_journal import row, write
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    write(Path(sys.argv[2]), 1024, 2048, resume=True)
+except MachineError as error:
+    print(error, error.hint, error.exit_code)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes is POSIX's")
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_full_disk_loses_nothing_that_had_ended(tmp_path: Path, share: float) -> None:
+    """The kernel itself stops a write in the middle, at a limit on the size of files."""
+    write(tmp_path / "whole", 1024)
+    before = (tmp_path / "whole" / RESULTS).stat().st_size
+    write(tmp_path / "whole", 2048, resume=True)
+    after = (tmp_path / "whole" / RESULTS).stat().st_size
+    run = tmp_path / "run"
+    write(run, 1024)
+    limit = before + int(share * (after - before))
+    told = subprocess.run(
+        [sys.executable, "-c", FILLS, str(Path(__file__).parent), str(run), str(limit)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "File too large" in told.stdout, told.stderr
+    assert "--resume" in told.stdout
+    assert told.stdout.endswith(" 3\n")
+    assert (run / RESULTS).stat().st_size == limit, "the write was to be torn"
+    assert write(run, 1024, 2048, resume=True) == [row(1024), row(2048)]
+    assert {len(rounds) for rounds in read_samples(run).values()} == {2}
+
+
+def test_a_full_disk_leaves_no_half_written_file(tmp_path: Path) -> None:
+    import errno
+    from unittest import mock
+
+    from attnbench.errors import MachineError
+    from attnbench.files import write_atomically
+
+    path = tmp_path / "table.md"
+    path.write_text("before")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        mock.patch("os.fsync", side_effect=full),
+        pytest.raises(MachineError, match="No space left"),
+    ):
+        write_atomically(path, "after")
+    assert [p.name for p in tmp_path.iterdir()] == ["table.md"]
+    assert path.read_text() == "before"
+
+
 def test_resume_on_a_missing_folder_starts_afresh(tmp_path: Path) -> None:
     assert write(tmp_path / "a" / "run", 1024, resume=True) == [row(1024)]
 

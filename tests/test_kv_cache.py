@@ -257,3 +257,16 @@ def test_a_warning_is_said_on_stderr_and_in_json(
         assert "general rule" in table.err
         assert "general rule" not in table.out
         assert "general rule" in attnbench(command, path, "--json").json["warnings"][0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_stdout_is_said_and_exits_3() -> None:
+    import subprocess
+
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "attnbench", "kv-cache", "llama-3-8b"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 3
+    assert ran.stderr == "attnbench: stdout: No space left on device\n"

@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from attnbench.errors import UserError
-from attnbench.files import plain, write_atomically
+from attnbench.files import cannot_write, plain, write_atomically
 from attnbench.spec.result import ResultRow
 from attnbench.spec.results_csv import header_line, read_rows, row_line
 
@@ -49,16 +49,15 @@ class Journal:
         """Add a finished group: its samples, then its rows, each flushed to disk.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written.
+            MachineError: the disk is full.
+            UserError: the folder cannot be written.
         """
         try:
             _append(self.folder / SAMPLES, _sample_lines(samples))
             _append(self.folder / RESULTS, "".join(row_line(row) for row in rows))
         except OSError as error:
-            raise UserError(
-                f"{self.folder}: {error.strerror}",
-                hint="What had ended is kept; free some space and run again with --resume.",
-            ) from None
+            hint = "What had ended is kept; free some space and run again with --resume."
+            raise cannot_write(self.folder, error, hint=hint) from None
         self.rows += rows
 
     def write_run(self, **changes: Any) -> None:

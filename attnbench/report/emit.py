@@ -5,7 +5,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from attnbench.files import write_atomically
+from attnbench.files import cannot_write, write_atomically
 from attnbench.report.document import Document
 
 
@@ -31,6 +31,7 @@ def emit(document: Document, fmt: Format, output: Path | None) -> None:
 
     Raises:
         UserError: `output` cannot be written; nothing is left half-written.
+        MachineError: the disk that it, or stdout, goes to is full.
     """
     if output is not None:
         write_atomically(output, render(document, fmt))
@@ -38,7 +39,13 @@ def emit(document: Document, fmt: Format, output: Path | None) -> None:
     if fmt is Format.TABLE and sys.stdout.isatty():
         from attnbench.report import as_terminal
 
-        sys.stdout.write(as_terminal.render(document))
+        text = as_terminal.render(document)
     else:
-        sys.stdout.write(render(document, fmt))
-    sys.stdout.flush()
+        text = render(document, fmt)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write(Path("stdout"), error) from None
