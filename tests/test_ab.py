@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from _gate_runs import make_rows, write_run
@@ -18,9 +19,10 @@ from attnbench.gate.runs import Run, build_run
 from attnbench.gate.selfcheck import noise_floor
 from attnbench.gate.verdict import Limits, Verdict, Word
 from attnbench.measure.pairs import Job, run_pairs
-from attnbench.measure.preset import load_preset
+from attnbench.measure.preset import Grid, load_preset
 from attnbench.measure.revision import Tree, checked_out, repository_root
 from attnbench.spec.result import ResultRow
+from attnbench.spec.results_csv import read_rows
 
 TIME = Limits(metrics=("time_ms",))
 
@@ -165,7 +167,8 @@ with (run / "results.csv").open("w", newline="") as file:
     writer = csv.DictWriter(file, rows[0], lineterminator="\\n")
     writer.writeheader()
     for row in rows:
-        row["time_ms"] = str(float(row["time_ms"]) * factor * noise)
+        if row["time_ms"]:
+            row["time_ms"] = str(float(row["time_ms"]) * factor * noise)
         if "--no-memory" in words:
             row["peak_memory_bytes"] = ""
         writer.writerow(row)
@@ -295,6 +298,29 @@ def test_the_runs_of_a_folder_that_is_there_are_not_written_over(repository: Pat
     silent = Tree(name="gone", folder=gone, import_path=str(gone))
     with pytest.raises(NotComparableError, match="exit code 9: it said nothing"):
         run_pairs(silent, tree, job, repository / "runs", pairs=3, tell=print)
+
+
+def test_what_is_exact_is_done_by_the_first_pair_alone(repository: Path) -> None:
+    """Memory, and what an interpreter checked and nothing timed."""
+    tree = Tree(name="t", folder=repository, import_path=str(repository))
+    timed = make_rows(2)
+    checked = replace(timed[1], backend="triton", status="interpreted", time_ms=None)
+    rows = [*timed, checked]
+    shutil.rmtree(repository / "template")
+    write_run(repository / "template", rows)
+    grid = Grid(
+        variants=["naive", "flash"], backends=["eager", "sdpa", "triton"], modes=["fwd"],
+        seq_lens="1k", dtypes=["bf16"], causal="auto", batches=1, heads=1, head_dims=64,
+    )  # fmt: skip
+    preset = msgspec.structs.replace(load_preset("smoke", "cpu"), grids=[grid])
+    job = Job(preset=preset, device="cpu")
+    runs = run_pairs(tree, tree, job, repository / "runs", pairs=3, tell=print)
+    briefs = [json.loads((repository / "runs" / f"0{n}.json").read_text()) for n in range(3)]
+    assert [brief["grids"][0]["backends"] for brief in briefs] == [
+        ["eager", "sdpa", "triton"], ["eager"], ["eager"],
+    ]  # fmt: skip
+    memory = [read_rows(before / "results.csv")[0].peak_memory_bytes for before, _ in runs]
+    assert memory == [timed[0].peak_memory_bytes, None, None]
 
 
 def test_selfcheck_records_the_noise(

@@ -112,7 +112,8 @@ def _judged(
         slow = slower_variants(outcome)
         if slow:
             _tell(f"slower at first: {', '.join(sorted(slow))}; timing these again")
-            again = run(job.only(slow), folder.absolute() / "again")
+            work = msgspec.structs.replace(job.only(slow), memory=False)
+            again = run(work, folder.absolute() / "again")
             outcome = confirmed(outcome, check_pairs(again, limits), asked.pairs)
         return pairs, outcome
 

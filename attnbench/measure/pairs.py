@@ -10,15 +10,18 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from attnbench.errors import MachineError, NotComparableError, UserError
 from attnbench.files import write_atomically
+from attnbench.measure.journal import RESULTS
 from attnbench.measure.preset import Preset
 from attnbench.measure.revision import Tree
+from attnbench.spec.result import ResultRow, Status
+from attnbench.spec.results_csv import read_rows
 
 ROUNDS = 3  # of a process: its median is one figure
 _CODES_WITH_ROWS = (0, 3)  # 3: every point failed, and their rows say why
@@ -27,10 +30,10 @@ Tell = Callable[[str], None]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What each process times: a preset, on a device, and kernels of the user's own.
+    """What a process times: a preset, on a device, and kernels of the user's own.
 
     `variants` are FILE.py:NAME, the file's path relative to the tree. `memory` is whether
-    the first pair measures it: it is exact and need not be repeated.
+    memory is measured too.
     """
 
     preset: Preset
@@ -48,11 +51,31 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         preset = msgspec.structs.replace(self.preset, grids=left)
         return msgspec.structs.replace(self, preset=preset)
 
+    def timed(self, rows: Iterable[ResultRow]) -> "Job":
+        """The same for the backends that have a time in `rows`.
+
+        What was checked and never timed, as a Triton kernel in its interpreter is, need
+        not be run by every process.
+        """
+        found = {(row.variant, row.backend) for row in rows if row.status == Status.OK}
+        grids = []
+        for grid in self.preset.grids:
+            asked = grid.backends
+            backends = sorted(
+                {b for v, b in found if v in grid.variants and (asked is None or b in asked)}
+            )
+            grids.append(msgspec.structs.replace(grid, backends=backends) if backends else grid)
+        preset = msgspec.structs.replace(self.preset, grids=grids)
+        return msgspec.structs.replace(self, preset=preset)
+
 
 def run_pairs(
     before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, tell: Tell
 ) -> list[tuple[Path, Path]]:
     """Run `pairs` pairs of sweeps; answer each pair's run folders, before and now.
+
+    The first pair does the whole job; the others time what it timed: what is exact need
+    not be repeated.
 
     Raises:
         UserError: the folder cannot be used.
@@ -63,18 +86,19 @@ def run_pairs(
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"run folder {folder}: {error.strerror}") from None
-    config = folder / "preset.json"  # JSON is YAML, and needs no writer
-    write_atomically(config, json.dumps(_brief(job.preset)))
     order = random.Random(job.preset.timing.seed)
     made = []
     for number in range(pairs):
         sides = [(before, folder / f"{number:02d}-before"), (now, folder / f"{number:02d}-now")]
+        config = folder / f"{number:02d}.json"  # JSON is YAML, and needs no writer
+        write_atomically(config, json.dumps(_brief(job.preset)))
         for tree, run in order.sample(sides, 2):
             tell(f"pair {number + 1} of {pairs}: {tree.name}")
-            _sweep(
-                tree, job, config, run, memory=job.memory and number == 0, lenient=tree is before
-            )
+            _sweep(tree, job, config, run, lenient=tree is before)
         made.append((sides[0][1], sides[1][1]))
+        if number == 0:
+            rows = [row for _, run in sides for row in read_rows(run / RESULTS)]
+            job = msgspec.structs.replace(job.timed(rows), memory=False)
     return made
 
 
@@ -86,13 +110,13 @@ def _brief(preset: Preset) -> object:
     return whole
 
 
-def _sweep(tree: Tree, job: Job, config: Path, run: Path, *, memory: bool, lenient: bool) -> None:
+def _sweep(tree: Tree, job: Job, config: Path, run: Path, *, lenient: bool) -> None:
     own = [word for each in job.variants for word in ("--variant", str(tree.folder / each))]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "attnbench", "sweep", "--format", "csv"),
             *("--config", str(config), "--run-dir", str(run), "--device", job.device),
-            *([] if memory else ["--no-memory"]),
+            *([] if job.memory else ["--no-memory"]),
             *own,
         ],
         cwd=tree.folder,
