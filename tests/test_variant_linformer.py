@@ -23,12 +23,15 @@ def test_gradients_reach_the_projections(shared: bool) -> None:
         return torch.randn(2, heads, tokens, 16, generator=generator, dtype=torch.float64)
 
     q, k, v = draw(4, 37), draw(2, 53), draw(2, 53)
-    e, f, lens = variant.backends[0].prepare(SHAPE, params, "cpu")
-    assert e.shape == f.shape == (8, 53)
-    assert torch.equal(e, f) == shared
-    e = e.clone().requires_grad_()
-    f = e if shared else f.clone().requires_grad_()
-    out = variant.backends[0].forward(q, k, v, (e, f, lens))
+    backend = variant.backends[0]
+    learned = {
+        name: torch.randn(x.shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for name, x in variant.learned(SHAPE, params).items()
+    }
+    assert len(learned) == (1 if shared else 2)
+    assert backend.learn is not None
+    out = backend.forward(q, k, v, backend.learn(backend.prepare(SHAPE, params, "cpu"), learned))
+    e, f = learned["e"], learned["e" if shared else "f"]
     # Wang et al. 2020, equation 7, written out.
     heads = [
         torch.softmax(q[:, h] @ (e @ k[:, h // 2]).transpose(1, 2) / 4.0, -1) @ (f @ v[:, h // 2])
@@ -36,7 +39,7 @@ def test_gradients_reach_the_projections(shared: bool) -> None:
     ]
     wanted = torch.stack(heads, 1)
     upward = torch.randn(out.shape, generator=generator, dtype=torch.float64)
-    leaves = [e] if shared else [e, f]
+    leaves = list(learned.values())
     ours = torch.autograd.grad(out, leaves, upward)
     theirs = torch.autograd.grad(wanted, leaves, upward)
     for a, b in zip(ours, theirs, strict=True):

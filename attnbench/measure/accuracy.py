@@ -18,7 +18,7 @@ from attnbench.calc.score_features import ScoreFeatures, score_features
 from attnbench.measure.inputs import Inputs
 from attnbench.measure.plan import Point
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Variant
+from attnbench.variants._protocol import Learned, Variant
 
 if TYPE_CHECKING:
     import torch
@@ -164,13 +164,19 @@ class Checker:
 
 
 def own_mathematics(
-    point: Point, query: "Tensor", key: "Tensor", value: "Tensor", *, rows: "Tensor | None" = None
+    point: Point,
+    query: "Tensor",
+    key: "Tensor",
+    value: "Tensor",
+    *,
+    rows: "Tensor | None" = None,
+    learned: Learned | None = None,
 ) -> "Tensor":
     """What the point's variant should give, in float64: all query rows, or `rows`."""
     from attnbench.variants._reference import variant_reference
 
     variant, _ = point.implementation()
-    return variant_reference(variant, query, key, value, point.shape, point.params, rows)
+    return variant_reference(variant, query, key, value, point.shape, point.params, rows, learned)
 
 
 def misformed(result: "Tensor | tuple[Tensor, ...]", query: "Tensor") -> str | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from attnbench.calc.pattern_strided import Strided
 from attnbench.calc.patterns import BlockedPattern
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._protocol import Backend, Learned, Params
+from attnbench.variants._support import sinks_among
 from attnbench.variants._transforms import featured
 from attnbench.variants._triton import cannot_run, kernels, score_options, too_long
 
@@ -48,6 +49,7 @@ def block_sparse_backend(
             forward=_forward,
             workspace_bytes=_workspace_bytes,
             interpreted_on=frozenset({"cpu"}),
+            learn=_learn,
         ),
         "alibi",
         "soft_cap",
@@ -83,6 +85,11 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Te
     out: Tensor
     out, lse = block_sparse(query, key, value, lists, **options)
     return out if sinks is None else add_sinks(out, lse, sinks)
+
+
+def _learn(state: Any, learned: Learned) -> Any:
+    *kernel, sinks = state
+    return *kernel, sinks_among(learned, sinks)
 
 
 def _workspace_bytes(shape: AttentionShape, mode: Mode, params: Params) -> int:

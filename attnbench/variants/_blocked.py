@@ -7,7 +7,7 @@ from attnbench.calc.attention_cost import blocked_workspace
 from attnbench.calc.patterns import BlockedPattern
 from attnbench.calc.score_features import score_features
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._protocol import Backend, Learned, Params
 from attnbench.variants._support import supports_dtype
 from attnbench.variants._transforms import featured
 
@@ -48,12 +48,19 @@ def blocked_backend(pattern: Callable[[AttentionShape, Params], BlockedPattern])
             prepare=prepare,
             forward=_forward,
             workspace_bytes=workspace,
+            learn=_learn,
         ),
         "alibi",
         "soft_cap",
         "sink_logit",
         "padding",
     )
+
+
+def _learn(state: "_State", learned: Learned) -> "_State":
+    from attnbench.variants._score import learn_sinks
+
+    return state if state.score is None else state._replace(score=learn_sinks(state.score, learned))
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "_State") -> "Tensor":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attnbench.calc.patterns import Pattern
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._protocol import Backend, Learned, Params
+from attnbench.variants._support import sinks_among
 from attnbench.variants._transforms import featured
 from attnbench.variants._triton import cannot_run, kernels, score_options, too_long
 
@@ -58,6 +59,7 @@ def triton_backend(
             workspace_bytes=_workspace_bytes,
             interpreted_on=frozenset({"cpu"}),
             chose=_chose,
+            learn=_learn,
         ),
         "alibi",
         "soft_cap",
@@ -94,6 +96,10 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Te
     out: Tensor
     out, lse = flash(query, key, value, **settings)
     return out if sinks is None else add_sinks(out, lse, sinks)
+
+
+def _learn(state: _State, learned: Learned) -> _State:
+    return state._replace(sinks=sinks_among(learned, state.sinks))
 
 
 def _workspace_bytes(shape: AttentionShape, mode: Mode, params: Params) -> int:

@@ -10,7 +10,8 @@ from attnbench.calc.patterns import Pattern
 from attnbench.calc.score_features import score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
-from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._protocol import Backend, Learned, Params
+from attnbench.variants._support import sinks_among
 from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def flex_backend(pattern: Callable[[AttentionShape, Params], Pattern]) -> Backen
             forward=_forward,
             workspace_bytes=_workspace,
             compiled_on=frozenset({"cpu"}),
+            learn=_learn,
         ),
         "alibi",
         "soft_cap",
@@ -67,6 +69,10 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: Any) -> "Te
     from attnbench.variants import _flex
 
     return _flex.forward(query, key, value, state)
+
+
+def _learn(state: Any, learned: Learned) -> Any:
+    return state._replace(sinks=sinks_among(learned, state.sinks))
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ParamValue = int | float | bool | str
 Params = Mapping[str, ParamValue]
+Learned = Mapping[str, "Tensor"]
 
 
 class Reference(Protocol):
@@ -27,8 +28,12 @@ class Reference(Protocol):
         shape: AttentionShape,
         params: Params,
         rows: "Tensor | None" = None,
+        learned: "Learned | None" = None,
     ) -> "Tensor":
-        """All query rows, or those that the index tensor `rows` names. Differentiable."""
+        """All query rows, or those that the index tensor `rows` names. Differentiable.
+
+        `learned` are tensors in place of `Variant.learned`'s.
+        """
         ...
 
 
@@ -48,6 +53,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     `interpreted_on` names device types where it runs under an interpreter: such a
     point is checked, never timed. `compiled_on` names those where each shape is compiled
     anew, many seconds of it: `verify`, which takes many shapes, leaves it out unless asked.
+    `learn(state, learned)` is the state with tensors of one's own in place of those that
+    `Variant.learned` names: a forward reads them, and gradients reach them. None: it cannot.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     interpreted_on: frozenset[str] = frozenset()
     compiled_on: frozenset[str] = frozenset()
     chose: Callable[[Any], str] = lambda state: ""
+    learn: Callable[[Any, Learned], Any] | None = None
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +81,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     names of `attnbench.calc.score_features` that its mathematics takes, as settings that
     stand in `params` only where they are on; a backend that lacks one refuses it.
     `least` are the least values of its whole-number settings, where not 1.
+    `learned(shape, params)` are the tensors that a model would learn beside query, key and
+    value, by name, at the values that stand for them here: the sinks' logits, projections.
     """
 
     name: str
@@ -89,3 +99,4 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     reference: Reference | None = None
     features: frozenset[str] = frozenset()
     least: Mapping[str, int] = {}
+    learned: Callable[[AttentionShape, Params], Learned] = lambda shape, params: {}

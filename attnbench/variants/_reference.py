@@ -15,7 +15,7 @@ from attnbench.calc.featured_cost import PatternOf, document_shapes
 from attnbench.calc.patterns import Full, Pattern
 from attnbench.calc.score_features import PLAIN, ScoreFeatures, documents, score_features
 from attnbench.spec.attention import AttentionShape
-from attnbench.variants._protocol import Params, Variant
+from attnbench.variants._protocol import Learned, Params, Variant
 from attnbench.variants._score import bend, make_score, rotate
 from attnbench.variants._support import shape_of
 
@@ -34,20 +34,26 @@ def variant_reference(
     shape: AttentionShape,
     params: Params,
     rows: Tensor | None = None,
+    learned: Learned | None = None,
 ) -> Tensor:
-    """What `variant` should give, features and all, in float64: all query rows, or `rows`."""
+    """What `variant` should give, features and all, in float64: all query rows, or `rows`.
+
+    `learned` are tensors in place of those that `variant.learned` answers.
+    """
     features = score_features(params)
     if variant.reference is not None:
         if features.rope_theta:
             query, key = _rotated(query.double(), key.double(), features)
-        return variant.reference(query, key, value, shape, params, rows)
+        return variant.reference(query, key, value, shape, params, rows, learned)
     pattern = variant.pattern
     assert pattern is not None
 
     def pattern_of(at: AttentionShape) -> Pattern:
         return pattern(at, params)
 
-    return softmax_reference(query, key, value, shape, pattern_of, features, rows=rows)
+    return softmax_reference(
+        query, key, value, shape, pattern_of, features, rows=rows, learned=learned
+    )
 
 
 def softmax_reference(
@@ -60,12 +66,14 @@ def softmax_reference(
     *,
     rows: Tensor | None = None,
     dtype: torch.dtype = torch.float64,
+    learned: Learned | None = None,
 ) -> Tensor:
     """Softmax attention over a pattern's pairs under `features`, each document alone."""
     if not features.varlen:
         return pattern_reference(
-            query, key, value, pattern_of(shape), rows=rows, features=features, dtype=dtype
-        )
+            query, key, value, pattern_of(shape),
+            rows=rows, features=features, dtype=dtype, learned=learned,
+        )  # fmt: skip
     if rows is None:
         rows = torch.arange(shape.seq_q, device=query.device)
     shapes = document_shapes(shape, features.varlen)
@@ -79,7 +87,9 @@ def softmax_reference(
         local = rows[inside] - q_range.start
         alone = pattern_of(at)
         outputs.append(
-            pattern_reference(q, k, v, alone, rows=local, features=features, dtype=dtype)
+            pattern_reference(
+                q, k, v, alone, rows=local, features=features, dtype=dtype, learned=learned
+            )
         )
         order.append(inside)
     return torch.cat(outputs, 2).index_select(2, torch.cat(order).argsort())
@@ -94,18 +104,19 @@ def pattern_reference(
     rows: Tensor | None = None,
     features: ScoreFeatures = PLAIN,
     dtype: torch.dtype = torch.float64,
+    learned: Learned | None = None,
 ) -> Tensor:
     """Softmax attention over a pattern's pairs: [batch, heads, rows, head_dim].
 
     In float64, or with every step rounded to `dtype`. `rows` are the query rows wanted
     (all where None). A row that sees nothing is 0. Differentiable. Of `features` all
-    but varlen.
+    but varlen; of `learned` the sinks.
     """
     query, key, value = (x.to(dtype) for x in (query, key, value))
     if features.rope_theta:
         query, key = _rotated(query, key, features)
     shape = shape_of(query, key)
-    score = make_score(features, shape, query.device)
+    score = make_score(features, shape, query.device, learned)
     scale = 1 / math.sqrt(query.shape[3])
 
     def by_head(numbers: Tensor) -> Tensor:

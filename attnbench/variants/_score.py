@@ -10,9 +10,12 @@ from attnbench.calc.score_features import (
     alibi_slopes,
     kv_lens,
     rope_frequencies,
+    score_features,
     sink_logits,
 )
 from attnbench.spec.attention import AttentionShape
+from attnbench.variants._protocol import Learned, Params
+from attnbench.variants._support import SINKS, sinks_among
 
 
 class Score(NamedTuple):
@@ -28,9 +31,15 @@ class Score(NamedTuple):
 
 
 def make_score(
-    features: ScoreFeatures, shape: AttentionShape, device: str | torch.device
+    features: ScoreFeatures,
+    shape: AttentionShape,
+    device: str | torch.device,
+    learned: Learned | None = None,
 ) -> Score | None:
-    """The tensors of `features` at `shape`; None where no feature touches scores."""
+    """The tensors of `features` at `shape`; None where no feature touches scores.
+
+    Sinks are those of `learned` where it has them.
+    """
     if not (features.changes_scores or features.padding):
         return None
 
@@ -39,12 +48,25 @@ def make_score(
     def on_device(numbers: tuple[float, ...]) -> Tensor:
         return torch.tensor(numbers, dtype=wide, device=device)
 
-    return Score(
+    score = Score(
         soft_cap=features.soft_cap or None,
         slopes=on_device(alibi_slopes(shape.heads)) if features.alibi else None,
         sinks=on_device(sink_logits(shape.heads)) if features.sink_logit else None,
         lens=make_lens(features, shape, device),
     )
+    return score if learned is None else learn_sinks(score, learned)
+
+
+def learn_sinks(score: Score, learned: Learned) -> Score:
+    """`score` with the sinks' logits [heads] of `learned`, where it has sinks."""
+    return score._replace(sinks=sinks_among(learned, score.sinks))
+
+
+def initial_sinks(shape: AttentionShape, params: Params) -> Learned:
+    """The sinks' logits [heads] in fp64, by name, where they are on: `Variant.learned`."""
+    if not score_features(params).sink_logit:
+        return {}
+    return {SINKS: torch.tensor(sink_logits(shape.heads), dtype=torch.float64)}
 
 
 def make_lens(

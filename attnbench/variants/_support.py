@@ -9,12 +9,13 @@ from attnbench.calc.patterns import Full, Pattern
 from attnbench.calc.score_features import kv_lens, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
-from attnbench.variants._protocol import Params
+from attnbench.variants._protocol import Learned, Params
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+SINKS = "sink_logit"  # the name of the sinks' logits among what is learned
 DTYPES = (Dtype.FP64, Dtype.FP32, Dtype.FP16, Dtype.BF16)
 
 
@@ -46,6 +47,18 @@ def pattern_cost_of(
         return featured_cost(shape, mode, lambda at: pattern(at, params), score_features(params))
 
     return cost
+
+
+def learned_sinks(shape: AttentionShape, params: Params) -> Learned:
+    """What attention over pairs learns beside its inputs: the sinks, where they are on."""
+    from attnbench.variants._score import initial_sinks
+
+    return initial_sinks(shape, params)
+
+
+def sinks_among(learned: Learned, sinks: "Tensor | None") -> "Tensor | None":
+    """The sinks' logits of `learned` in place of `sinks`; None where there are no sinks."""
+    return None if sinks is None else learned.get(SINKS, sinks)
 
 
 def lens_of(shape: AttentionShape, params: Params) -> tuple[int, ...] | None:

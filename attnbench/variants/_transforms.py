@@ -12,7 +12,7 @@ import msgspec
 from attnbench.calc.featured_cost import document_shapes
 from attnbench.calc.score_features import documents, score_features
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._protocol import Backend, Learned, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,11 @@ def featured(backend: Backend, *features: str, why: str = "") -> Backend:
         return next((reason for reason in reasons if reason), None)
 
     return msgspec.structs.replace(
-        backend, supports=supports, prepare=_prepared(backend), forward=_forwarded(backend)
+        backend,
+        supports=supports,
+        prepare=_prepared(backend),
+        forward=_forwarded(backend),
+        learn=_learned(backend),
     )
 
 
@@ -115,6 +119,21 @@ def _turns(
         return cos.to(device), sin.to(device)
 
     return of(query_at), of(key_at)
+
+
+def _learned(backend: Backend) -> Callable[[Any, Learned], Any] | None:
+    """Every document learns the same tensors."""
+    learn_alone = backend.learn
+    if learn_alone is None:
+        return None
+
+    def learn(state: Any, learned: Learned) -> Any:
+        if not isinstance(state, _Transformed):
+            return learn_alone(state, learned)
+        parts = (part._replace(state=learn_alone(part.state, learned)) for part in state.parts)
+        return state._replace(parts=tuple(parts))
+
+    return learn
 
 
 def _forwarded(backend: Backend) -> "Callable[[Tensor, Tensor, Tensor, Any], Tensor]":

@@ -12,7 +12,7 @@ from attnbench.calc.score_features import score_features
 from attnbench.kernels._targets import MAX_HEAD_DIM
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
-from attnbench.variants._protocol import Backend, Params
+from attnbench.variants._protocol import Backend, Learned, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,9 +83,13 @@ def either(one: Backend, other: Backend, wants_other: Callable[[Params], bool]) 
         said: str = backend.chose(own)
         return said
 
+    def learn(state: Any, learned: Learned) -> Any:
+        backend, own = state
+        return backend, own if backend.learn is None else backend.learn(own, learned)
+
     return msgspec.structs.replace(
         one, supports=supports, prepare=prepare, forward=forward, workspace_bytes=workspace,
-        chose=chose,
+        chose=chose, learn=learn,
     )  # fmt: skip
 
 

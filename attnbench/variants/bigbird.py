@@ -7,7 +7,7 @@ from attnbench.variants._block_sparse_triton import block_sparse_backend
 from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Params, Variant
-from attnbench.variants._support import pattern_cost_of, unchanged
+from attnbench.variants._support import learned_sinks, pattern_cost_of, unchanged
 
 
 def _pattern(shape: AttentionShape, params: Params) -> BigBird:
@@ -44,5 +44,6 @@ VARIANT = Variant(
         block_sparse_backend(_pattern),
     ),
     features=PAIRWISE,
+    learned=learned_sinks,
     least={"global_blocks": 0, "random_blocks": 0, "seed": 0},
 )

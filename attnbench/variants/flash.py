@@ -10,7 +10,14 @@ from attnbench.spec.dtype import Dtype
 from attnbench.variants._flash_triton import triton_backend
 from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import full, lens_of, pattern_cost_of, supports_dtype, unchanged
+from attnbench.variants._support import (
+    full,
+    learned_sinks,
+    lens_of,
+    pattern_cost_of,
+    supports_dtype,
+    unchanged,
+)
 from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
@@ -81,4 +88,5 @@ VARIANT = Variant(
         triton_backend(full),
     ),
     features=PAIRWISE,
+    learned=learned_sinks,
 )

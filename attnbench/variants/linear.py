@@ -6,7 +6,7 @@ from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
 from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._linear_triton import linear_backend
-from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._protocol import Backend, Learned, Params, Variant
 from attnbench.variants._support import lens_of, supports_dtype, unchanged
 from attnbench.variants._transforms import featured
 
@@ -28,6 +28,7 @@ def _reference(
     shape: AttentionShape,
     params: Params,
     rows: "Tensor | None" = None,
+    learned: Learned | None = None,
 ) -> "Tensor":
     from attnbench.variants._reference import kernel_reference
     from attnbench.variants._score import make_lens

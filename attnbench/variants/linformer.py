@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from attnbench.calc.attention_cost import Cost, projection_cost, projection_workspace
 from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._protocol import Backend, Learned, Params, Variant
 from attnbench.variants._support import lens_of, supports_dtype, unchanged
 from attnbench.variants._transforms import featured
 
@@ -27,6 +27,12 @@ def draw_projections(shape: AttentionShape, params: Params) -> "tuple[Tensor, Te
     return drawn[0], drawn[-1]
 
 
+def _learned(shape: AttentionShape, params: Params) -> Learned:
+    """The projections [rank, seq_kv] by name, "e" alone where F is E: `Variant.learned`."""
+    e, f = draw_projections(shape, params)
+    return {"e": e} if params["shared"] else {"e": e, "f": f}
+
+
 def _reference(
     query: "Tensor",
     key: "Tensor",
@@ -34,12 +40,15 @@ def _reference(
     shape: AttentionShape,
     params: Params,
     rows: "Tensor | None" = None,
+    learned: Learned | None = None,
 ) -> "Tensor":
     import torch
 
     from attnbench.variants._score import make_lens, without_padding
 
-    e, f = (x.to(query.device, torch.float64) for x in draw_projections(shape, params))
+    given = _learned(shape, params) if learned is None else learned
+    e = given["e"].to(query.device, torch.float64)
+    f = given["f"].to(query.device, torch.float64) if "f" in given else e
     if rows is not None:
         query = query[:, :, rows]
     lens = make_lens(score_features(params), shape, query.device)
@@ -85,6 +94,15 @@ def _forward(
     )
 
 
+def _learn(
+    state: "tuple[Tensor, Tensor, Tensor | None]", learned: Learned
+) -> "tuple[Tensor, Tensor, Tensor | None]":
+    """Projections in the dtype of the state's; without an "f", F is E."""
+    e, f, lens = state
+    e = learned["e"].to(e)
+    return e, learned["f"].to(f) if "f" in learned else e, lens
+
+
 def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
     return projection_cost(shape, mode, rank=int(params["rank"]), lens=lens_of(shape, params))
 
@@ -110,6 +128,7 @@ VARIANT = Variant(
                 prepare=_prepare,
                 forward=_forward,
                 workspace_bytes=_workspace,
+                learn=_learn,
             ),
             "padding",
         ),
@@ -119,4 +138,5 @@ VARIANT = Variant(
     reference=_reference,
     features=ANY,
     least={"seed": 0},
+    learned=_learned,
 )

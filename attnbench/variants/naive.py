@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from attnbench.calc.attention_cost import naive_workspace
 from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.variants._protocol import Backend, Params, Variant
+from attnbench.variants._protocol import Backend, Learned, Params, Variant
 from attnbench.variants._support import (
     full,
+    learned_sinks,
     pattern_cost_of,
+    sinks_among,
     supports_dtype,
     torch_dtype,
     unchanged,
@@ -25,8 +27,8 @@ class NaiveState(NamedTuple):
 
     `blind`: leading rows that see nothing. `hidden` [.., group · rows, seq_kv], True where
     a row that sees something does not look; `padded` [batch, 1, seq_kv, 1], True at keys
-    that a sequence does not have. `bias` [kv_heads, group · rows, seq_kv] and
-    `sinks` [kv_heads, group · rows, 1]: ALiBi's and the sinks' logits.
+    that a sequence does not have. `bias` [kv_heads, group · rows, seq_kv]: ALiBi's.
+    `sinks` [heads]: the sinks' logits.
     """
 
     blind: int
@@ -52,23 +54,30 @@ def _prepare(shape: AttentionShape, params: Params, device: str) -> NaiveState:
         return NaiveState(blind, hidden, None, None, None)
     dtype = torch_dtype(shape.dtype)
 
-    def by_row(numbers: "Tensor") -> "Tensor":
-        each = numbers.view(shape.kv_heads, shape.group)
-        return each.repeat_interleave(len(rows) // shape.group, 1)[..., None]
-
     absent = None if score.lens is None else keys >= score.lens[:, None, None, None]
     if absent is not None:
         hidden = absent if hidden is None else hidden | absent
-    bias = None if score.slopes is None else -by_row(score.slopes) * (keys - rows).abs()
-    sinks = None if score.sinks is None else by_row(score.sinks).to(dtype)
+    bias = None
+    if score.slopes is not None:
+        slopes = _by_row(score.slopes, shape.kv_heads, len(rows) // shape.group)
+        bias = -slopes * (keys - rows).abs()
     return NaiveState(
         blind=blind,
         hidden=hidden,
         soft_cap=score.soft_cap,
         bias=None if bias is None else bias.to(dtype),
-        sinks=sinks,
+        sinks=score.sinks,
         padded=None if absent is None else absent.transpose(2, 3),
     )
+
+
+def _by_row(numbers: "Tensor", kv_heads: int, rows: int) -> "Tensor":
+    """A number a head for each of its rows: [heads] to [kv_heads, group · rows, 1]."""
+    return numbers.view(kv_heads, -1).repeat_interleave(rows, 1)[..., None]
+
+
+def _learn(state: NaiveState, learned: Learned) -> NaiveState:
+    return state._replace(sinks=sinks_among(learned, state.sinks))
 
 
 def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: NaiveState) -> "Tensor":
@@ -91,7 +100,8 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: NaiveState)
         # In place on the product itself: on a view of it, autograd would copy it twice.
         scores.masked_fill_(state.hidden, -math.inf)
     if state.sinks is not None:
-        scores = torch.cat([scores, state.sinks.expand(batch, -1, -1, -1)], -1)
+        sinks = _by_row(state.sinks, kv_heads, seen.shape[2]).to(scores.dtype)
+        scores = torch.cat([scores, sinks.expand(batch, -1, -1, -1)], -1)
     # Softmax sums in fp32 inside, whatever the dtype; at most two such matrices live.
     weights = torch.softmax(scores, -1)
     del scores
@@ -130,9 +140,11 @@ VARIANT = Variant(
                 prepare=_prepare,
                 forward=_forward,
                 workspace_bytes=_workspace,
+                learn=_learn,
             ),
             *PAIRWISE,
         ),
     ),
     features=PAIRWISE,
+    learned=learned_sinks,
 )

@@ -6,8 +6,14 @@ from attnbench.calc.attention_cost import paged_workspace
 from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._paged_triton import paged_backend
-from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import full, pattern_cost_of, supports_dtype, unchanged
+from attnbench.variants._protocol import Backend, Learned, Params, Variant
+from attnbench.variants._support import (
+    full,
+    learned_sinks,
+    pattern_cost_of,
+    supports_dtype,
+    unchanged,
+)
 from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
@@ -41,6 +47,12 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "PagedState
     return forward(query, key, value, state)
 
 
+def _learn(state: "PagedState", learned: Learned) -> "PagedState":
+    from attnbench.variants._score import learn_sinks
+
+    return state if state.score is None else state._replace(score=learn_sinks(state.score, learned))
+
+
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
     return paged_workspace(shape, splits=int(params["splits"]))
 
@@ -62,6 +74,7 @@ VARIANT = Variant(
                 prepare=_prepare,
                 forward=_forward,
                 workspace_bytes=_workspace,
+                learn=_learn,
             ),
             "alibi",
             "soft_cap",
@@ -72,5 +85,6 @@ VARIANT = Variant(
     ),
     modes=frozenset({Mode.DECODE}),
     features=PAIRWISE - {"varlen", "rope_theta"},
+    learned=learned_sinks,
     least={"seed": 0},
 )

@@ -8,7 +8,7 @@ from attnbench.variants._blocked import blocked_backend
 from attnbench.variants._flash_triton import triton_backend
 from attnbench.variants._flex_backend import flex_backend
 from attnbench.variants._protocol import Params, Variant
-from attnbench.variants._support import pattern_cost_of, unchanged
+from attnbench.variants._support import learned_sinks, pattern_cost_of, unchanged
 from attnbench.variants._triton import either
 
 
@@ -44,5 +44,6 @@ VARIANT = Variant(
         either(triton_backend(_pattern, _triton_options), block_sparse_backend(_pattern), _dilated),
     ),
     features=PAIRWISE,
+    learned=learned_sinks,
     least={"sink": 0},
 )

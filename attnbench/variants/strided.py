@@ -9,8 +9,8 @@ from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._block_sparse_triton import block_sparse_backend
 from attnbench.variants._blocked import ROWS
 from attnbench.variants._flex_backend import flex_backend
-from attnbench.variants._protocol import Backend, Params, Variant
-from attnbench.variants._support import pattern_cost_of, supports_dtype
+from attnbench.variants._protocol import Backend, Learned, Params, Variant
+from attnbench.variants._support import learned_sinks, pattern_cost_of, supports_dtype
 from attnbench.variants._transforms import featured
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def _forward(query: "Tensor", key: "Tensor", value: "Tensor", state: "StridedSta
     return forward(query, key, value, state)
 
 
+def _learn(state: "StridedState", learned: Learned) -> "StridedState":
+    from attnbench.variants._score import learn_sinks
+
+    return state if state.score is None else state._replace(score=learn_sinks(state.score, learned))
+
+
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
     return strided_workspace(shape, mode, _pattern(shape, params), rows=ROWS)
 
@@ -62,6 +68,7 @@ VARIANT = Variant(
                 prepare=_prepare,
                 forward=_forward,
                 workspace_bytes=_workspace,
+                learn=_learn,
             ),
             "alibi",
             "soft_cap",
@@ -72,5 +79,6 @@ VARIANT = Variant(
         block_sparse_backend(_pattern),
     ),
     features=PAIRWISE,
+    learned=learned_sinks,
     least={"stride": 0},
 )
