@@ -91,11 +91,11 @@ def write_run(
     timed, rounds = simulate(rows, seed, 0.005, 0.0, 0.005, slower or {})
     (folder / "results.csv").write_text(rows_to_csv(timed), encoding="utf-8")
     lines = [
-        json.dumps({"key": list(key), "round": number, "samples_ms": samples})
+        json.dumps({"key": list(key), "round": number, "samples_ms": samples}) + "\n"
         for key, found in rounds.items()
         for number, samples in enumerate(found)
     ]
-    (folder / "samples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
     about: dict[str, Any] = {
         "schema": schema,
         "configuration": {},

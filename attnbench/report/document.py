@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from attnbench.report.chart import Chart
+
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """A column: its key in CSV, its heading for people, and how a value is shown.
@@ -41,7 +43,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     are one-line remarks under the
     tables, `assumptions` what a number rests on (they stand in JSON too). `warnings` are
     no part of the result: a command says them on stderr, in every format, and JSON has
-    them too. `figures` stand above the tables, for people alone.
+    them too. `figures` stand above the tables, and `charts` where a format can draw
+    (HTML), for people alone. `title` heads a page.
     """
 
     schema: str
@@ -52,6 +55,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    title: str = ""
 
 
 def shown(column: Column, value: Any) -> str:

@@ -16,6 +16,7 @@ class Format(enum.StrEnum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 def render(document: Document, fmt: Format) -> str:
