@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ def write_atomically(path: Path, text: str | bytes) -> None:
         UserError: the folder is missing or cannot be written.
         MachineError: the disk is full.
     """
+    import tempfile  # loads random and hashes, which no answer on stdout needs
+
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
