@@ -7,6 +7,8 @@ import time
 
 import torch
 
+from attnbench.calc.score_features import alibi_slopes, documents, kv_lens, sink_logits
+
 state_of = {"calls": 0}
 
 
@@ -105,6 +107,97 @@ class PaddingSeen:
 
     def forward(self, query, key, value, shape):
         return right(query, key, value, shape)
+
+
+class _Featured:
+    """Every feature done, one after another; a mutant leaves something out."""
+
+    features = ("alibi", "soft_cap", "sink_logit", "padding", "varlen")
+
+    def prepare(self, shape, params, device):
+        return shape, params
+
+    def slopes(self, shape):
+        return torch.tensor(alibi_slopes(shape.heads))
+
+    def cap(self, scores, cap):
+        return cap * torch.tanh(scores / cap)
+
+    def normalised(self, scores, sinks):
+        sinks = sinks.view(-1, 1, 1).expand(*scores.shape[:-1], 1)
+        return torch.softmax(torch.cat([scores, sinks], -1), -1)[..., :-1]
+
+    def visible(self, row, key, start_q, start_kv):
+        """Whether row and key are of one document, and where the row stands among keys."""
+        of_row = torch.bucketize(row, start_q, right=True) - 1
+        of_key = torch.bucketize(key, start_kv, right=True) - 1
+        return of_row == of_key
+
+    def forward(self, query, key, value, state):
+        shape, params = state
+        key, value = (x.repeat_interleave(shape.group, 1) for x in (key, value))
+        count = params.get("varlen", 0) or 1
+        q_at, k_at = documents(shape.seq_q, count), documents(shape.seq_kv, count)
+        row, column = torch.arange(shape.seq_q)[:, None], torch.arange(shape.seq_kv)[None, :]
+        seen = self.visible(
+            row, column, *(torch.tensor([r.start for r in x]) for x in (q_at, k_at))
+        )
+        # The last row of a document stands at its last key.
+        shift = torch.cat(
+            [torch.full((len(q),), k.stop - q.stop) for q, k in zip(q_at, k_at, strict=True)]
+        )
+        distance = column - row - shift[:, None]
+        if shape.causal:
+            seen = seen & (distance <= 0)
+        seen = seen.expand(shape.batch, 1, -1, -1)
+        if "padding" in params:
+            lens = torch.tensor(kv_lens(shape.batch, shape.seq_kv, params["padding"]))
+            seen = seen & (column < lens.view(-1, 1, 1, 1))
+            padded = (torch.arange(shape.seq_kv) >= lens[:, None])[:, None, :, None]
+            key, value = (x.masked_fill(padded, 0.0) for x in (key, value))
+        scores = query @ key.mT / math.sqrt(shape.head_dim)
+        if "soft_cap" in params:
+            scores = self.cap(scores, params["soft_cap"])
+        if "alibi" in params:
+            scores = scores - self.slopes(shape)[:, None, None] * distance.abs()
+        scores = scores.masked_fill(~seen, -math.inf)
+        if "sink_logit" in params:
+            weights = self.normalised(scores, torch.tensor(sink_logits(shape.heads)))
+        else:
+            weights = torch.softmax(scores, -1)
+        return weights.nan_to_num(0.0) @ value
+
+
+class EveryFeature(_Featured):
+    pass
+
+
+class WrongSlope(_Featured):
+    """The slopes of the next head."""
+
+    def slopes(self, shape):
+        return super().slopes(shape).roll(1)
+
+
+class SoftCapDropped(_Featured):
+    def cap(self, scores, cap):
+        return scores
+
+
+class SinkLeftOut(_Featured):
+    """Of the denominator."""
+
+    def normalised(self, scores, sinks):
+        return torch.softmax(scores, -1)
+
+
+class DocumentLeak(_Featured):
+    """A document's first row sees the one before."""
+
+    def visible(self, row, key, start_q, start_kv):
+        inside = super().visible(row, key, start_q, start_kv)
+        before = super().visible(row - 1, key, start_q, start_kv)
+        return inside | (torch.isin(row, start_q[1:]) & before)
 
 
 def raises(query, key, value, shape):

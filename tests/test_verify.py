@@ -28,7 +28,11 @@ CAUGHT_BY = {
     "order_matters": {"permutation"},
     "WrongGradient": {"gradients"},
     "WindowOffByOne": {"output"},
-    "PaddingSeen": {"padding"},
+    "PaddingSeen": {"padding", "features"},
+    "WrongSlope": {"features"},
+    "SoftCapDropped": {"features"},
+    "SinkLeftOut": {"features"},
+    "DocumentLeak": {"features"},
     "raises": {"output"},
     "wrong_shape": {"output"},
     "answers_two": {"output"},
@@ -39,7 +43,8 @@ CAUGHT_BY = {
 def verified(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Every mutant's checks, by its name: one command, in fp32."""
     out = tmp_path_factory.mktemp("verify") / "verified.json"
-    words = [f"--variant={MUTANTS}:{name}" for name in ["right", *CAUGHT_BY]]
+    names = ["right", "EveryFeature", *CAUGHT_BY]
+    words = [f"--variant={MUTANTS}:{name}" for name in names]
     code = run(["verify", "--dtypes", "fp32", "--json", f"--output={out}", *words])
     assert code == 1
     found: dict[str, list[dict[str, Any]]] = {}
@@ -64,6 +69,27 @@ def test_what_is_right_passes_every_check(verified: dict[str, Any]) -> None:
 def test_each_planted_fault_is_caught_by_name(verified: dict[str, Any], name: str) -> None:
     failed = {c["check"] for c in verified[name] if not c["passed"]}
     assert failed >= CAUGHT_BY[name]
+
+
+def test_a_kernel_that_does_every_feature_itself_passes(verified: dict[str, Any]) -> None:
+    checks = verified["EveryFeature"]
+    assert {c["check"] for c in checks} == set(ORDER)
+    assert [c for c in checks if not c["passed"]] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"),
+    [
+        ("WrongSlope", "alibi"), ("SoftCapDropped", "soft_cap"), ("SinkLeftOut", "sink_logit"),
+        ("DocumentLeak", "varlen"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_feature_is_seen_by_its_check_alone_and_named(
+    verified: dict[str, Any], name: str, feature: str
+) -> None:
+    (failed,) = [c for c in verified[name] if not c["passed"]]
+    assert failed["check"] == "features"
+    assert f"{feature}=" in failed["at"]
 
 
 def test_a_leak_of_a_part_in_ten_to_the_fifth_is_seen_by_its_own_check_alone(

@@ -21,7 +21,6 @@ from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Learned, Variant
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _SAMPLED_ROWS = 256  # enough for the size of an error that a limit is made from
@@ -63,26 +62,46 @@ class Checker:
 
     def check(self, point: Point, result: "Tensor | tuple[Tensor, ...]") -> Errors:
         """Errors of what the point's call answered: output, or output and gradients."""
-        variant, _ = point.implementation()
         output = result if isinstance(result, tuple) else (result,)
         exact = self._exact_output(point)
-        own = exact if variant.exact else own_mathematics(point, *_qkv(self._inputs))
-        plain = self._plain_error(variant, point)
-        limit = _PLAIN_FACTOR * plain + _unit_roundoff(output[0])
-        if variant.pattern is None:
-            limit += math.sqrt(self._shape.head_dim) * self._condition(point)
+        own = self.own(point)
         errors = Errors(
             rel_error=relative_error(output[0], exact),
             kernel_error=relative_error(output[0], own),
-            limit=limit,
+            limit=self.limit(point, own),
         )
         if self._mode in (Mode.FWD, Mode.DECODE):
             return errors
-        return self._with_gradients(point, output[1:], errors)
+        wanted = self.own_gradients(point)
+        return msgspec.structs.replace(
+            errors,
+            grad_error=max(relative_error(g, w) for g, w in zip(output[1:], wanted, strict=True)),
+            grad_limit=grad_limit(errors.limit, output[1]),
+        )
 
     def forget(self) -> None:
         """Drop the references, so that they stand in no timed call's way."""
         self._exact = None
+
+    def own(self, point: Point) -> "Tensor":
+        """The point's own mathematics in float64."""
+        variant, _ = point.implementation()
+        if variant.exact:
+            return self._exact_output(point)
+        return own_mathematics(point, *_qkv(self._inputs))
+
+    def limit(self, point: Point, own: "Tensor") -> float:
+        """What the output's error against `own`, its own mathematics, must keep within."""
+        variant, _ = point.implementation()
+        rows = self._some_rows()
+        exactly = own if variant.pattern is not None else self._exact_output(point)
+        plain = relative_error(self._plainly(variant, point, rows), exactly[:, :, rows])
+        limit = _PLAIN_FACTOR * plain + _unit_roundoff(self._inputs.query)
+        if variant.pattern is not None:
+            return limit
+        # How far those rows of the float64 output move when inputs move by one rounding.
+        moved = own_mathematics(point, *self._perturbed(), rows=rows)
+        return limit + math.sqrt(self._shape.head_dim) * relative_error(moved, own[:, :, rows])
 
     def _exact_output(self, point: Point) -> "Tensor":
         """Exact attention under the point's score features."""
@@ -94,28 +113,17 @@ class Checker:
             self._exact = features, exact
         return self._exact[1]
 
-    def _plain_error(self, variant: Variant, point: Point) -> float:
-        """The error of plain attention in the inputs' precision, on some of the rows."""
+    def _plainly(self, variant: Variant, point: Point, rows: "Tensor") -> "Tensor":
+        """Plain attention over the same pairs, every step in the inputs' precision."""
         from attnbench.variants._reference import softmax_reference
 
         def pattern_of(at: AttentionShape) -> Pattern:
             return variant.pattern(at, point.params) if variant.pattern else _full(at)
 
-        def plainly(dtype: "torch.dtype") -> "Tensor":
-            return softmax_reference(
-                *_qkv(self._inputs), self._shape, pattern_of, score_features(point.params),
-                rows=self._some_rows(), dtype=dtype,
-            )  # fmt: skip
-
-        import torch
-
-        return relative_error(plainly(self._inputs.query.dtype), plainly(torch.float64))
-
-    def _condition(self, point: Point) -> float:
-        """How far some rows of the float64 output move when inputs move by one rounding."""
-        rows = self._some_rows()
-        still = own_mathematics(point, *_qkv(self._inputs), rows=rows)
-        return relative_error(own_mathematics(point, *self._perturbed(), rows=rows), still)
+        return softmax_reference(
+            *_qkv(self._inputs), self._shape, pattern_of, score_features(point.params),
+            rows=rows, dtype=self._inputs.query.dtype,
+        )  # fmt: skip
 
     def _some_rows(self) -> "Tensor":
         import torch
@@ -137,30 +145,36 @@ class Checker:
         q, k, v = _qkv(self._inputs)
         return move(q), move(k), move(v)
 
-    def _with_gradients(
-        self, point: Point, gradients: "tuple[Tensor, ...]", errors: Errors
-    ) -> Errors:
-        wanted = self._own_gradients(point)
-        return msgspec.structs.replace(
-            errors,
-            grad_error=max(relative_error(g, w) for g, w in zip(gradients, wanted, strict=True)),
-            # A gradient is three products deep where the output is two.
-            grad_limit=2 * errors.limit + 4 * _unit_roundoff(gradients[0]),
-        )
+    def own_gradients(self, point: Point, learned: Learned | None = None) -> "list[Tensor]":
+        """Gradients of the point's mathematics by float64 autograd, rows in chunks.
 
-    def _own_gradients(self, point: Point) -> "list[Tensor]":
-        """Gradients of the point's mathematics by float64 autograd, rows in chunks."""
+        Of query, key and value, and of the tensors of `learned`, in their order.
+        """
         import torch
 
-        q, k, v = (x.detach().double().requires_grad_() for x in _qkv(self._inputs))
+        given = {name: _leaf(x) for name, x in (learned or {}).items()}
+        q, k, v = (_leaf(x) for x in _qkv(self._inputs))
+        leaves = [q, k, v, *given.values()]
         grad_output = self._inputs.grad_output
         assert grad_output is not None
-        total = [torch.zeros_like(leaf) for leaf in (q, k, v)]
+        total = [torch.zeros_like(leaf) for leaf in leaves]
         for rows in torch.arange(self._shape.seq_q, device=grad_output.device).split(_GRAD_ROWS):
-            out = own_mathematics(point, q, k, v, rows=rows)
-            parts = torch.autograd.grad(out, (q, k, v), grad_output[:, :, rows].double())
+            out = own_mathematics(point, q, k, v, rows=rows, learned=given or None)
+            parts = torch.autograd.grad(out, leaves, grad_output[:, :, rows].double())
             total = [t + part for t, part in zip(total, parts, strict=True)]
         return total
+
+
+def grad_limit(limit: float, gradient: "Tensor") -> float:
+    """What a gradient's error must keep within, from the output's `limit`.
+
+    A gradient is three products deep where the output is two.
+    """
+    return 2 * limit + 4 * _unit_roundoff(gradient)
+
+
+def _leaf(x: "Tensor") -> "Tensor":
+    return x.detach().double().requires_grad_()
 
 
 def own_mathematics(

@@ -37,9 +37,11 @@ class _Transformed(NamedTuple):
 def featured(backend: Backend, *features: str, why: str = "") -> Backend:
     """`backend`, said to run `features` itself; RoPE and packed documents are added.
 
-    Of these two nothing reaches `backend`: it sees rotated inputs, and each document as a
-    shape of its own. A point with any other feature is refused, with `why` as the reason.
+    Of RoPE nothing reaches `backend`, which sees rotated inputs. Unless it says that it runs
+    "varlen" itself, it sees each document as a shape of its own. A point with any other
+    feature is refused, with `why` as the reason.
     """
+    one_by_one = "varlen" not in features
 
     def supports(shape: AttentionShape, mode: Mode, params: Params, device_type: str) -> str | None:
         wanted = score_features(params)
@@ -50,66 +52,60 @@ def featured(backend: Backend, *features: str, why: str = "") -> Backend:
             return "a cache holds keys already rotated: in mode decode RoPE has nothing to time"
         if wanted.rope_theta and shape.head_dim % 2:
             return f"RoPE turns pairs of channels: head_dim {shape.head_dim} is odd"
-        if not wanted.varlen:
-            return backend.supports(shape, mode, params, device_type)
         if min(shape.seq_q, shape.seq_kv) < wanted.varlen * (wanted.varlen + 1) // 2:
             return f"varlen: the shortest of {wanted.varlen} documents would have no token"
-        alone = _without_transforms(params)
-        reasons = (
-            backend.supports(at, mode, alone, device_type)
-            for at in document_shapes(shape, wanted.varlen)
-        )
+        shapes, own = _seen(shape, params, one_by_one)
+        reasons = (backend.supports(at, mode, own, device_type) for at in shapes)
         return next((reason for reason in reasons if reason), None)
 
     return msgspec.structs.replace(
         backend,
         supports=supports,
-        prepare=_prepared(backend),
+        prepare=_prepared(backend, one_by_one),
         forward=_forwarded(backend),
         learn=_learned(backend),
     )
 
 
-def _without_transforms(params: Params) -> Params:
-    return {k: v for k, v in params.items() if k not in ("rope_theta", "varlen")}
+def _seen(
+    shape: AttentionShape, params: Params, one_by_one: bool
+) -> tuple[tuple[AttentionShape, ...], Params]:
+    """What a backend is given of a point: the shapes, one after another, and the settings."""
+    around = {"rope_theta", "varlen"} if one_by_one else {"rope_theta"}
+    count = score_features(params).varlen if one_by_one else 0
+    own = {name: value for name, value in params.items() if name not in around}
+    return document_shapes(shape, count or 1), own
 
 
-def _prepared(backend: Backend) -> Callable[[AttentionShape, Params, str], Any]:
+def _prepared(backend: Backend, one_by_one: bool) -> Callable[[AttentionShape, Params, str], Any]:
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
         wanted = score_features(params)
-        if not (wanted.rope_theta or wanted.varlen):
-            return backend.prepare(shape, params, device)
-        alone = _without_transforms(params)
-        count = wanted.varlen or 1
-        places = zip(
-            document_shapes(shape, count),
-            documents(shape.seq_q, count),
-            documents(shape.seq_kv, count),
-            strict=True,
-        )
+        shapes, own = _seen(shape, params, one_by_one)
+        if len(shapes) == 1 and not wanted.rope_theta:
+            return backend.prepare(shapes[0], own, device)
+        ranges = (documents(n, len(shapes)) for n in (shape.seq_q, shape.seq_kv))
         parts = tuple(
-            _Part(
-                slice(q.start, q.stop), slice(k.start, k.stop), backend.prepare(at, alone, device)
-            )
-            for at, q, k in places
+            _Part(slice(q.start, q.stop), slice(k.start, k.stop), backend.prepare(at, own, device))
+            for at, q, k in zip(shapes, *ranges, strict=True)
         )
         if not wanted.rope_theta:
             return _Transformed(None, None, parts)
-        query_turn, key_turn = _turns(shape, parts, wanted.rope_theta, device)
+        alone = document_shapes(shape, wanted.varlen or 1)
+        query_turn, key_turn = _turns(shape, alone, wanted.rope_theta, device)
         return _Transformed(query_turn, key_turn, parts)
 
     return prepare
 
 
 def _turns(
-    shape: AttentionShape, parts: tuple[_Part, ...], theta: float, device: str
+    shape: AttentionShape, alone: tuple[AttentionShape, ...], theta: float, device: str
 ) -> "tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]":
     """Angles of every query and key token: positions start anew with each document."""
     import torch
 
     from attnbench.variants._score import angles
 
-    lengths = [(p.query.stop - p.query.start, p.key.stop - p.key.start) for p in parts]
+    lengths = [(document.seq_q, document.seq_kv) for document in alone]
     query_at = torch.cat([torch.arange(kv - q, kv) for q, kv in lengths])
     key_at = torch.cat([torch.arange(kv) for _, kv in lengths])
     wide = torch.float64 if shape.dtype == "fp64" else torch.float32

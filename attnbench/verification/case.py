@@ -12,6 +12,8 @@ from attnbench.spec.dtype import Dtype
 from attnbench.variants import load_variant
 from attnbench.variants._protocol import Backend, Params, ParamValue, Variant
 from attnbench.verification.finding import NotApplicable, Subject
+from attnbench.verification.scene import ALL, Scene, interpreted_scenes
+from attnbench.verification.truth import Known, know
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,24 +25,7 @@ _SMALL: Mapping[str, ParamValue] = {
 }  # fmt: skip
 
 
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes of a problem, and whether it takes the small settings or the variant's own."""
-
-    seq_q: int
-    seq_kv: int
-    small: bool = True
-    batch: int = 2
-    heads: int = 4
-    kv_heads: int = 2
-
-
 NO_FEATURES: Params = {}
-SQUARE = Scene(seq_q=67, seq_kv=67)  # odd: no block length divides it
-SHORT = Scene(seq_q=40, seq_kv=67)  # a query after keys: cross-attention, chunked prefill
-LONG = Scene(seq_q=67, seq_kv=40)  # causal: the first 27 rows see nothing
-ONE = Scene(seq_q=1, seq_kv=67)
-WIDE = Scene(seq_q=600, seq_kv=600, small=False, batch=1, heads=2, kv_heads=1)
-ALL = (SQUARE, SHORT, LONG, ONE, WIDE)
 
 
 class Case:
@@ -55,6 +40,7 @@ class Case:
             self.variant = load_variant(subject.variant)
         self.backend: Backend = next(b for b in self.variant.backends if b.name == subject.backend)
         self._states: dict[tuple[object, ...], Any] = {}
+        self._known: dict[tuple[object, ...], Known] = {}
 
     @property
     def interpreted(self) -> bool:
@@ -82,11 +68,12 @@ class Case:
         causal: bool | None = None,
         head_dim: int = 32,
         features: Params = NO_FEATURES,
+        whole: bool = False,
     ) -> list[Point]:
         """The points of `scenes` that the backend supports, in each causal form it has.
 
-        `features` are score features to add to its settings. Under an interpreter the wide
-        scene is left to those who ask for every scene.
+        `features` are score features to add to its settings. Under an interpreter the scenes
+        are those of `interpreted_scenes`.
 
         Raises:
             NotApplicable: there is none; the reason is the backend's own.
@@ -94,8 +81,8 @@ class Case:
         mode = mode or self.forward_mode
         if mode not in self.variant.modes:
             raise NotApplicable(f"{self.variant.name} has no mode {mode}")
-        if self.interpreted and scenes is not ALL:
-            scenes = tuple(scene for scene in scenes if scene is not WIDE) or (SQUARE,)
+        if self.interpreted:
+            scenes = interpreted_scenes(scenes, dtype, whole=whole)
         found: dict[object, Point] = {}
         reason = "no scene has this form"
         for scene in scenes:
@@ -143,6 +130,14 @@ class Case:
     def inputs(self, point: Point) -> Inputs:
         """The seeded inputs of a point, on the device."""
         return make_inputs(point.shape, point.mode, self.device)
+
+    def known(self, point: Point) -> Known:
+        """What float64 says of a point on its seeded inputs, whatever the mode."""
+        key = msgspec.structs.replace(point, mode=self.forward_mode).key
+        if key not in self._known:
+            deepest = Mode.FWD_BWD if Mode.FWD_BWD in self.variant.modes else self.forward_mode
+            self._known[key] = know(point, make_inputs(point.shape, deepest, self.device))
+        return self._known[key]
 
     def forward(self, point: Point, query: "Tensor", key: "Tensor", value: "Tensor") -> "Tensor":
         """The backend's output, with no gradient; preparation is done once a point."""

@@ -11,8 +11,8 @@ from types import ModuleType
 
 # The order in which they run and are shown.
 ORDER = (
-    "output", "gradients", "precision", "causal_leakage", "row_sums", "padding", "permutation",
-    "unwritten", "determinism", "logit_scale",
+    "output", "gradients", "precision", "causal_leakage", "row_sums", "padding", "features",
+    "permutation", "unwritten", "determinism", "logit_scale",
 )  # fmt: skip
 
 

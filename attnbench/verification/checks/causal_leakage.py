@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from attnbench.measure.plan import Point
 from attnbench.spec.attention import Mode
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import SHORT, SQUARE, WIDE, Case, place
+from attnbench.verification.case import Case, place
 from attnbench.verification.finding import NotApplicable, Reading
+from attnbench.verification.scene import SHORT, SQUARE, WIDE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import SQUARE, WIDE, Case, place
+from attnbench.verification.case import Case, place
 from attnbench.verification.finding import Reading
+from attnbench.verification.scene import SQUARE, WIDE
 
 EVERY_DTYPE = False
 

@@ -1,22 +1,24 @@
-"""Gradients of query, key and value against float64 autograd of the same mathematics."""
+"""Gradients against float64 autograd of the same mathematics.
+
+Of query, key and value, and of what a variant learns beside them: Linformer's projections.
+(The sinks' logits are a feature: `features` has theirs.)
+"""
 
 from collections.abc import Iterator
 
-from attnbench.measure.accuracy import Checker
-from attnbench.measure.worker import build_call
 from attnbench.spec.attention import Mode
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import LONG, SHORT, SQUARE, WIDE, Case, place
+from attnbench.verification.case import Case
 from attnbench.verification.finding import Reading
+from attnbench.verification.gradients import gradient_readings
+from attnbench.verification.scene import LONG, SHORT, SQUARE, WIDE
 
 EVERY_DTYPE = True
 
 
 def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
-    """The worst of the three gradients' errors at each scene."""
-    for point in case.points(dtype, (SQUARE, SHORT, LONG, WIDE), mode=Mode.FWD_BWD):
-        inputs = case.inputs(point)
-        result = build_call(point, inputs, case.device)()
-        errors = Checker(inputs, point.shape, point.mode).check(point, result)
-        assert errors.grad_error is not None
-        yield Reading(value=errors.grad_error, limit=errors.grad_limit, at=place(point))
+    """Each gradient's error at each scene."""
+    scenes = (SQUARE, SHORT, LONG, WIDE)
+    for point in case.points(dtype, scenes, mode=Mode.FWD_BWD, whole=dtype is Dtype.FP32):
+        _, errors = gradient_readings(case, point)
+        yield from errors

@@ -12,12 +12,13 @@ import msgspec
 import torch
 from torch import Tensor
 
-from attnbench.measure.accuracy import Checker, own_mathematics
 from attnbench.measure.inputs import Inputs
 from attnbench.measure.plan import Point
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import Case, Scene, place
+from attnbench.verification.case import Case, place
 from attnbench.verification.finding import NotApplicable, Reading
+from attnbench.verification.scene import Scene
+from attnbench.verification.truth import know
 
 EVERY_DTYPE = False
 HEAD_DIMS = (16, 32, 64, 128, 256)
@@ -91,7 +92,8 @@ def _weights(case: Case, point: Point, inputs: Inputs) -> tuple[Tensor, Tensor, 
     for columns in identity.split(width, 1):
         given = msgspec.structs.replace(inputs, value=columns.expand_as(inputs.value).contiguous())
         out = case.forward(point, given.query, given.key, given.value)
-        limit = max(limit, Checker(given, point.shape, point.mode).check(point, out).limit)
+        known = know(point, given)
+        limit = max(limit, known.limit)
         found.append(out)
-        exact.append(own_mathematics(point, given.query, given.key, given.value))
+        exact.append(known.own)
     return torch.cat(found, -1)[..., :keys], torch.cat(exact, -1)[..., :keys], limit

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from attnbench.measure.accuracy import Checker, own_mathematics, relative_error
-from attnbench.measure.plan import Point
+from attnbench.measure.accuracy import own_mathematics, relative_error
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import SQUARE, Case, place
+from attnbench.verification.case import Case, place
 from attnbench.verification.finding import Reading
+from attnbench.verification.scene import SQUARE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,11 +24,12 @@ def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
     The limit is twice the output's: each side may be as far from the truth. Keys are
     permuted where the variant's mathematics in float64 does not mind.
     """
-    for point in case.points(dtype, (SQUARE,)):
-        inputs = case.inputs(point)
+    for point in case.points(dtype, (SQUARE,), whole=True):
+        known = case.known(point)
+        inputs = known.inputs
         q, k, v = inputs.query, inputs.key, inputs.value
         out = case.forward(point, q, k, v)
-        limit = 2 * Checker(inputs, point.shape, point.mode).check(point, out).limit
+        limit = 2 * known.limit
         batch, heads, kv_heads = (_shuffled(n, q) for n in (q.shape[0], q.shape[1], k.shape[1]))
         group = q.shape[1] // k.shape[1]
         heads = (kv_heads[:, None] * group + torch.arange(group, device=q.device)).flatten()
@@ -39,7 +40,8 @@ def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
             ),
         }  # fmt: skip
         keys = _shuffled(k.shape[2], q)
-        if _minds_no_order(point, q, k, v, keys):
+        permuted = own_mathematics(point, q, k[:, :, keys], v[:, :, keys])
+        if relative_error(permuted, known.own) < _EXACT:
             moved["keys"] = (case.forward(point, q, k[:, :, keys], v[:, :, keys]), out)
         for what, (found, wanted) in moved.items():
             error = relative_error(found, wanted.double())
@@ -50,8 +52,3 @@ def _shuffled(count: int, like: "Tensor") -> "Tensor":
     """A permutation of `count` that moves every one of them."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
     return order[(torch.argsort(order) + 1) % count].to(like.device)
-
-
-def _minds_no_order(point: Point, q: "Tensor", k: "Tensor", v: "Tensor", keys: "Tensor") -> bool:
-    own = own_mathematics(point, q, k, v)
-    return relative_error(own_mathematics(point, q, k[:, :, keys], v[:, :, keys]), own) < _EXACT

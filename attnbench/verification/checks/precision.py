@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
-from attnbench.measure.accuracy import Checker, own_mathematics, relative_error
-from attnbench.measure.inputs import Inputs, make_inputs
+from attnbench.measure.accuracy import relative_error
+from attnbench.measure.plan import Point
 from attnbench.spec.dtype import Dtype
 from attnbench.variants._support import DTYPES
-from attnbench.verification.case import WIDE, Case, place
+from attnbench.verification.case import Case, place
 from attnbench.verification.finding import NotApplicable, Reading
+from attnbench.verification.scene import WIDE
+from attnbench.verification.truth import Known, know
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,16 +32,14 @@ def check(case: Case, dtype: Dtype) -> Iterator[Reading]:
     """
     for point in case.points(_carrier(case, dtype), (WIDE,)):
         shape = msgspec.structs.replace(point.shape, dtype=Dtype.FP32)
-        whole = make_inputs(shape, point.mode, case.device)
-        rounded = _rounded(case.inputs(point), dtype)
-        out = case.forward(point, rounded.query, rounded.key, rounded.value)
-        limit = Checker(rounded, point.shape, point.mode).check(point, out).limit
-        truth = own_mathematics(point, whole.query, whole.key, whole.value)
-        reached = own_mathematics(point, rounded.query, rounded.key, rounded.value)
-        growth = float(reached.norm() / truth.norm())
+        truth = case.known(msgspec.structs.replace(point, shape=shape)).own
+        known = _rounded(case, point, dtype)
+        given = known.inputs
+        out = case.forward(point, given.query, given.key, given.value)
+        growth = float(known.own.norm() / truth.norm())
         yield Reading(
             value=relative_error(out, truth),
-            limit=relative_error(reached, truth) + limit * growth,
+            limit=relative_error(known.own, truth) + known.limit * growth,
             at=place(point),
         )
 
@@ -53,13 +53,16 @@ def _carrier(case: Case, dtype: Dtype) -> Dtype:
     raise NotApplicable(f"it runs in none of {', '.join(_CARRIERS)}")
 
 
-def _rounded(inputs: Inputs, dtype: Dtype) -> Inputs:
+def _rounded(case: Case, point: Point, dtype: Dtype) -> Known:
+    """What float64 says of the point on inputs rounded to `dtype`."""
     if dtype in DTYPES:
-        return inputs
+        return case.known(point)
 
     def cast(x: "Tensor") -> "Tensor":
         return x.to(_FP8[dtype]).to(x.dtype)
 
-    return msgspec.structs.replace(
+    inputs = case.inputs(point)
+    inputs = msgspec.structs.replace(
         inputs, query=cast(inputs.query), key=cast(inputs.key), value=cast(inputs.value)
     )
+    return know(point, inputs)

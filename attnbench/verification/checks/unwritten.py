@@ -8,8 +8,9 @@ import torch
 from attnbench.measure.worker import build_call
 from attnbench.spec.attention import Mode
 from attnbench.spec.dtype import Dtype
-from attnbench.verification.case import LONG, SQUARE, WIDE, Case, place
+from attnbench.verification.case import Case, place
 from attnbench.verification.finding import Reading
+from attnbench.verification.scene import LONG, SQUARE, WIDE
 
 EVERY_DTYPE = False
 
