@@ -21,7 +21,7 @@ LAYERS = [
     {"kernels", "profiles"},
     {"variants"},
     {"measure", "validation", "verification", "gate", "aot", "calibration"},
-    {"quality"},
+    {"quality", "phases"},
     {"report"},
     {"commands", "api"},
     {"cli", "__main__"},
