@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnbench.errors import UserError
 
-from ._targets import MAX_HEAD_DIM, Config, ForwardConfig
+from ._targets import MAX_HEAD_DIM, AnyConfig
 
 # Whether this copy of the module runs under Triton's interpreter; see `_interpreter.py`.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -90,7 +90,11 @@ def scale_of(features: Features, head_dim: int) -> float:
 
 
 def kernel_arguments(
-    query: Tensor, key: Tensor, spare: Tensor, features: Features, config: Config | ForwardConfig
+    query: Tensor,
+    key: Tensor,
+    spare: Tensor,
+    features: Features,
+    config: AnyConfig,
 ) -> dict[str, Any]:
     """The arguments that do not name an operand, alike in every kernel of exact attention.
 
@@ -121,7 +125,7 @@ def kernel_arguments(
     }  # fmt: skip
 
 
-def compile_options(config: Config | ForwardConfig) -> dict[str, int | bool]:
+def compile_options(config: AnyConfig) -> dict[str, int | bool]:
     """How a kernel of `config` is compiled."""
     # Pinned: Triton 3.10 flips the fusion's default, which costs a tenth of the loop.
     return {

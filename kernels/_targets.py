@@ -30,6 +30,22 @@ class ForwardConfig(NamedTuple):
     carry: int = 0
 
 
+class SparseConfig(NamedTuple):
+    """A `Config` of a block-sparse kernel.
+
+    `max_registers` a thread, on NVIDIA: named, it ends ptxas' choice of its own, which may
+    be to spill a few bytes for one more program an SM. 0 leaves it that choice.
+    """
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+    max_registers: int = 0
+
+
+AnyConfig = Config | ForwardConfig | SparseConfig
+
 # Shared memory (LDS) that one program may ask for, bytes. Source: CUDA C++ programming
 # guide, table "technical specifications per compute capability"; CDNA 3 ISA guide.
 SHARED_LIMIT_BYTES = {

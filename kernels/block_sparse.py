@@ -20,7 +20,7 @@ from ._features import (
     strides,
 )
 from ._launch import Launch
-from ._targets import Config
+from ._targets import SparseConfig
 from .block_sparse_bwd import _block_sparse_dkdv, _block_sparse_dq
 from .block_sparse_configs import config_for
 from .block_sparse_fwd import _block_sparse_fwd
@@ -98,7 +98,7 @@ class _BlockSparse(torch.autograd.Function):
         return *made, None, None
 
 
-def _config(entry: str, query: Tensor) -> Config:
+def _config(entry: str, query: Tensor) -> SparseConfig:
     return config_for(entry, target_for(query), head_dim=query.shape[3], dtype=query.dtype)
 
 
@@ -115,7 +115,7 @@ def launches_fwd(
     lse: Tensor,
     lists: BlockLists,
     features: Features,
-    config: Config,
+    config: SparseConfig,
 ) -> list[Launch]:
     """The forward's kernel, and the joining of split rows; ahead-of-time compiling asks too."""
     batch, heads = query.shape[:2]
@@ -146,7 +146,7 @@ def launches_dq(
     grad: Tensor,
     lists: BlockLists,
     features: Features,
-    config: Config,
+    config: SparseConfig,
 ) -> list[Launch]:
     """dQ into `grad`, and `delta`, which `launches_dkdv` reads."""
     batch, heads = query.shape[:2]
@@ -178,7 +178,7 @@ def launches_dkdv(
     value_grad: Tensor,
     lists: BlockLists,
     features: Features,
-    config: Config,
+    config: SparseConfig,
 ) -> list[Launch]:
     """DK and dV into `key_grad` and `value_grad`."""
     batch, kv_heads = key.shape[:2]
@@ -199,7 +199,7 @@ def launches_dkdv(
 
 def _launch(
     kernel: Any, side: Side, heads: int, query: Tensor, key: Tensor, lists: BlockLists,
-    features: Features, config: Config, operands: dict[str, Tensor], **others: Any,
+    features: Features, config: SparseConfig, operands: dict[str, Tensor], **others: Any,
 ) -> Launch:  # fmt: skip
     # Elements that a tile spans, at most.
     stride = max(abs(n) for tensor in operands.values() for n in tensor.stride())
@@ -217,11 +217,14 @@ def _launch(
     }  # fmt: skip
     for letter, tensor in operands.items():
         arguments.update(strides(letter.lower(), tensor))
+    options = compile_options(config)
+    if config.max_registers:
+        options["maxnreg"] = config.max_registers
     return Launch(
         kernel=kernel,
         grid=(heads * len(side.items),),
         arguments={name: arguments[name] for name in kernel.arg_names},
-        options=compile_options(config),
+        options=options,
     )
 
 

@@ -224,8 +224,6 @@ def _add_dkdv(
         if PARTIAL:
             seen = listed(MASKS, tl.load(entry + 2), column, place, BLOCK_N, TILE_M)
             weights = tl.where(seen, weights, 0.0)
-        if LENS:
-            weights = tl.where(inside[:, None], weights, 0.0)
         upward = load_tile(
             upwards_at + (lane[:, None] * stride_dot + d[None, :] * stride_dod),
             there[:, None], d[None, :] < head_dim, PARTIAL, PADDED,
@@ -296,15 +294,20 @@ def _block_sparse_dkdv(
         ALIBI, SOFT_CAP, LENS, True, STEPPED, WIDE, TILE_M, BLOCK_M, BLOCK_N, BLOCK_D, PADDED,
     )  # fmt: skip
     key_acc *= scale
+    if LENS:
+        key_acc = tl.where(inside[:, None], key_acc, 0.0)
+        value_acc = tl.where(inside[:, None], value_acc, 0.0)
+    slot = -1
     if SPLIT:
         slot = tl.load(item + 3)
-        at = (batch64 * kv_heads + kv_head) * slots + slot + lane
-        part = PARTS + at[:, None] * head_dim + d[None, :]
-        tl.store(part, key_acc, in_tile & (slot >= 0))
+    if slot >= 0:
+        at = (batch64 * kv_heads + kv_head) * slots + slot
+        part = PARTS + at * head_dim + (lane[:, None] * head_dim + d[None, :])
+        tl.store(part, key_acc, in_tile)
         part += (tl.num_programs(0) // items).to(tl.int64) * slots * head_dim
-        tl.store(part, value_acc, in_tile & (slot >= 0))
-        in_tile = in_tile & (slot < 0)
-    made = DK + batch64 * stride_dkb + kv_head64 * stride_dkh + key64 * stride_dkt
-    tl.store(made + d[None, :] * stride_dkd, key_acc.to(DK.dtype.element_ty), in_tile)
-    made = DV + batch64 * stride_dvb + kv_head64 * stride_dvh + key64 * stride_dvt
-    tl.store(made + d[None, :] * stride_dvd, value_acc.to(DV.dtype.element_ty), in_tile)
+        tl.store(part, value_acc, in_tile)
+    else:
+        made = DK + batch64 * stride_dkb + kv_head64 * stride_dkh + key64 * stride_dkt
+        tl.store(made + d[None, :] * stride_dkd, key_acc.to(DK.dtype.element_ty), in_tile)
+        made = DV + batch64 * stride_dvb + kv_head64 * stride_dvh + key64 * stride_dvt
+        tl.store(made + d[None, :] * stride_dvd, value_acc.to(DV.dtype.element_ty), in_tile)

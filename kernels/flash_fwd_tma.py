@@ -26,18 +26,19 @@ def _attend(
 ):  # fmt: skip
     # Attends `count` blocks of keys, which lie as in the pointer path's `_attend`.
     column = tl.arange(0, BLOCK_N)
-    for index in range(0, count):
-        at = first + index * BLOCK_N
+    for at in range(first, first + count * BLOCK_N, BLOCK_N):  # one counter for all
         if MASKED:
+            index = (at - first) // BLOCK_N
             at = masked_at(index, start, first, sink_blocks, edge_blocks, WINDOW, SINKS, BLOCK_N)
+        # Both copies before either is used: they share a barrier.
         key = _tile(K, batch, kv_head, at, BLOCK_N, BLOCK_D)
+        value = _tile(V, batch, kv_head, at, BLOCK_N, BLOCK_D)
         products = tl.dot(query, tl.trans(key), input_precision="ieee")
         weights, rescale, top, total = weigh(
             products, top, total, query_at[:, None], (at + column)[None, :],
             keys, left, right, sinks, slope, factor, cap,
             CAUSAL, WINDOW, SINKS, ALIBI, SOFT_CAP, MASKED, RAGGED,
         )  # fmt: skip
-        value = _tile(V, batch, kv_head, at, BLOCK_N, BLOCK_D)
         acc = tl.dot(weights.to(value.dtype), value, acc * rescale[:, None], input_precision="ieee")
     return acc, top, total
 
