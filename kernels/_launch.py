@@ -31,8 +31,11 @@ class Ahead(NamedTuple):
     `config` is the configuration's fields by name. `useful_flops` are the FLOPs of matrix
     products that the mathematics wants of one program in one iteration of its main loop,
     recomputation that the algorithm is built on included; 0 of a kernel without any.
+    `tiles` are the bytes of each tile that the iteration loads for them, by which the width
+    of those loads is told from that of a list's or a row's (`attnbench/aot/loads.py`).
     """
 
     launch: Launch
     config: Mapping[str, int]
     useful_flops: int
+    tiles: tuple[int, ...] = ()

@@ -81,4 +81,7 @@ def ahead_of_time(
         return Ahead(made[1], made[1].own_config(), 0)
     block_d = made[0].arguments["BLOCK_D"]
     useful = 2 * _PRODUCTS[entry] * config.block_m * config.block_n * block_d
-    return Ahead(made[0], config._asdict(), useful)
+    # Of K and V, or of Q and dO.
+    rows = config.block_m if short == "dkdv" else config.block_n
+    tile = rows * block_d * dtype.itemsize
+    return Ahead(made[0], config._asdict(), useful, (tile, tile))

@@ -46,4 +46,7 @@ def ahead_of_time(
     grads = [torch.empty_like(t) for t in (query, key, key)]
     launch = launch_of(entry, query, key, key, query, lse, query, None, lse, grads, asked, config)
     useful = 2 * _PRODUCTS[entry] * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
-    return Ahead(launch, config._asdict(), useful)
+    # Of K and V, or of Q and dO.
+    rows = config.block_n if entry == DQ else config.block_m
+    tile = rows * launch.arguments["BLOCK_D"] * dtype.itemsize
+    return Ahead(launch, config._asdict(), useful, (tile, tile))

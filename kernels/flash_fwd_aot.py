@@ -72,4 +72,5 @@ def ahead_of_time(
     launch = launch_of(entry, query, key, key, torch.empty_like(query), lse, asked, config)
     # Q Kᵀ and P V.
     useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
-    return Ahead(launch, config._asdict(), useful)
+    tile = config.block_n * launch.arguments["BLOCK_D"] * dtype.itemsize  # of K, and of V
+    return Ahead(launch, config._asdict(), useful, (tile, tile))

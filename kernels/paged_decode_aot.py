@@ -60,4 +60,5 @@ def ahead_of_time(
     launch = launches[0]
     # Q Kᵀ and P V, of a whole group of 16 heads.
     useful = 4 * config.block_m * config.block_n * launch.arguments["BLOCK_D"]
-    return Ahead(launch, config._asdict(), useful)
+    tile = config.block_n * launch.arguments["BLOCK_D"] * dtype.itemsize  # of K, and of V
+    return Ahead(launch, config._asdict(), useful, (tile, tile))

@@ -18,6 +18,7 @@ from attnbench.kernels.flash_fwd_aot import FEATURES  # noqa: E402
 from attnbench.aot import amdgcn, sass, survey  # noqa: E402
 from attnbench.aot.compile import CompileJob, compile_ahead, entry_names  # noqa: E402
 from attnbench.aot.facts import KernelFacts, facts_of  # noqa: E402
+from attnbench.aot.loads import load_bits  # noqa: E402
 from attnbench.aot.loops import Instruction, natural_loops  # noqa: E402
 from attnbench.errors import MachineError  # noqa: E402
 
@@ -39,8 +40,7 @@ def assert_fit_to_ship(found: KernelFacts) -> None:
     assert found.spill_bytes == 0
     assert 0 < found.shared_bytes <= found.shared_limit_bytes
     assert found.ctas_per_sm >= 1
-    if found.kernel == "flash_fwd":  # a backward loads a row's LSE and delta in 32 bits too
-        assert found.load_bits == 128
+    assert found.load_bits == 128
     assert found.mma is not None
     assert found.mma_redundancy in (None, 1.0)
 
@@ -197,9 +197,45 @@ def test_sass_is_parsed() -> None:
     assert [c.falls for c in instructions[5:]] == [True, True, False, False]
     (loop,) = natural_loops(instructions, labels)
     assert len(loop) == 5
-    assert sass.load_bits(loop) == 128
+    assert sass.load_widths(loop) == [128]
+    assert sass.bulk_copies(loop) == 0
     # One warp of 16x8x16, four to a group of 64x128x16: 2 FLOPs a multiply-add.
     assert sass.mma_flops(loop, 8) == 8 * 2 * 16 * 8 * 16 + 2 * 2 * 64 * 128 * 16
+
+
+@pytest.mark.parametrize(
+    ("widths", "bulk_copies", "tiles", "bits"),
+    [
+        ([128] * 4, 0, (4096, 4096), 128),
+        # A row's LSE, a list's entry: the tiles are there without them.
+        ([32, 128, 128, 32, 128, 128, 32], 0, (4096, 4096), 128),
+        # One of the two tiles by halves, and by words.
+        ([128] * 2 + [64] * 4, 0, (4096, 4096), 64),
+        ([128] * 2 + [32] * 8, 0, (4096, 4096), 32),
+        # Loads that do not add up to the tiles: the narrowest.
+        ([128, 32], 0, (4096, 4096), 32),
+        # TMA brings a tile a copy, whatever else the loop loads; here only one of them.
+        ([32], 2, (4096, 4096), 128),
+        ([16] * 16, 1, (4096, 4096), 16),
+        # A user's kernel, of whose tiles nothing is known.
+        ([128, 32], 0, (), 32),
+        ([], 2, (), 128),
+        ([], 0, (4096,), None),
+    ],
+)
+def test_width_of_the_loads_that_tiles_need(
+    widths: list[int], bulk_copies: int, tiles: tuple[int, ...], bits: int | None
+) -> None:
+    assert load_bits(widths, bulk_copies=bulk_copies, tiles=tiles, threads=128) == bits
+
+
+def test_widths_of_loads_by_opcode() -> None:
+    nvidia = loop_of("LDG.E.U16 R0", "LDG.E.64.CONSTANT R0", "LDGSTS.E R0", "LDGDEPBAR",
+                     "LDGSTS.E.BYPASS.LTC128B.128 R0", "UTMALDG.4D R0", "LDS.128 R0")  # fmt: skip
+    assert sass.load_widths(nvidia) == [16, 64, 32, 128]
+    assert sass.bulk_copies(nvidia) == 1
+    amd = loop_of("global_load_ushort v0", "buffer_load_dwordx2 v0", "ds_read_b128 v0")
+    assert amdgcn.load_widths(amd) == [16, 64]
 
 
 def loop_of(*steps: str) -> list[Instruction]:
@@ -249,7 +285,7 @@ def test_amdgcn_is_parsed() -> None:
     assert (listing.registers, listing.scratch_bytes) == (144, 16)
     (loop,) = listing.loops
     assert len(loop) == 5
-    assert amdgcn.load_bits(loop) == 32
+    assert amdgcn.load_widths(loop) == [128, 32]
     assert amdgcn.mma_flops(loop, 4) == 4 * 2 * 32 * 32 * 8
 
 

@@ -90,13 +90,15 @@ def waits_for_groups(code: Sequence[Instruction]) -> bool:
     return False
 
 
-def load_bits(code: Sequence[Instruction]) -> int | None:
-    """Width of the narrowest load from global memory; None where there is none."""
-    widths = []
-    for c in code:
-        if found := _LOAD.match(c.op):
-            widths.append(16 if "dword" not in c.op else 32 * int(found[1] or 1))
-    return min(widths, default=None)
+def load_widths(code: Sequence[Instruction]) -> list[int]:
+    """Bits that a lane moves by each load from global memory of `code`."""
+    found = [match for c in code if (match := _LOAD.match(c.op))]
+    return [32 * int(match[1] or 1) if "dword" in match[0] else 16 for match in found]
+
+
+def bulk_copies(code: Sequence[Instruction]) -> int:
+    """None: there is no TMA."""
+    return 0
 
 
 def exp2_overlap(code: Sequence[Instruction]) -> float | None:

@@ -53,12 +53,14 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     """What the compiler made: `texts` by kind (ttgir, llir, ptx, amdgcn), `binary`.
 
     `useful_flops` are those of the matrix products that one program needs in one
-    iteration of its main loop; `num_warps` what the compiler made of the one asked.
+    iteration of its main loop, `tiles` the bytes of each operand that it loads for them,
+    empty where not known; `num_warps` what the compiler made of the one asked.
     """
 
     entry: str
     config: dict[str, int]
     useful_flops: int | None
+    tiles: tuple[int, ...] = ()
     num_warps: int
     shared_bytes: int
     texts: dict[str, str]
@@ -127,13 +129,13 @@ def _compile(job: CompileJob, say: Say) -> Compiled:
     if job.peer is not None:
         peer = Peer(job.peer.path, job.peer.name, job.target, job.peer.call)
         kernel, arguments, options, useful = peer.launch(job.peer.index)
-        entry, grid, config = job.peer.name, (1,), job.config or {}
+        entry, grid, config, tiles = job.peer.name, (1,), job.config or {}, ()
     else:
         import torch
 
         family = _family(job.kernel)
         entry = job.entry or family.entries(job.target)[0]
-        launch, config, useful = family.ahead_of_time(
+        launch, config, useful, tiles = family.ahead_of_time(
             entry,
             job.target,
             head_dim=job.head_dim,
@@ -149,6 +151,7 @@ def _compile(job: CompileJob, say: Say) -> Compiled:
         entry=entry,
         config=dict(config),
         useful_flops=useful,
+        tiles=tuple(tiles),
         num_warps=made.metadata.num_warps,
         shared_bytes=made.metadata.shared,
         texts={kind: text for kind, text in made.asm.items() if isinstance(text, str)},

@@ -9,6 +9,7 @@ import msgspec
 from attnbench.aot import amdgcn, sass
 from attnbench.aot.classes import count_classes
 from attnbench.aot.compile import Compiled, CompileJob
+from attnbench.aot.loads import load_bits
 from attnbench.aot.loops import Instruction
 from attnbench.aot.model import estimate
 from attnbench.errors import MachineError
@@ -33,8 +34,8 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     `registers` a thread. `mma` is the opcode class of the matrix products. The main loop
     is the one with most of them, of two alike the shorter: the unmasked. Of it:
     `mma_redundancy` is FLOPs executed over those that the mathematics needs (None where
-    opcodes do not say), `load_bits` the narrowest load from global memory, `bulk_loads`
-    whether TMA makes some, `exp2_overlap`
+    opcodes do not say), `load_bits` the narrowest load from global memory that the
+    tiles of operands need (`loads.py`), `bulk_loads` whether TMA makes some, `exp2_overlap`
     the share of its exponentials issued while a wgmma is in flight (None where there is
     no wgmma), `loop_instructions_per_mma_flop` its instructions, all warps', over the
     FLOPs needed, `loop_classes` its instructions by the unit that runs them. `bound`,
@@ -133,12 +134,17 @@ def _of_main_loop(
     return {
         "mma": reader.mma_of(loop)[0].op.partition(".")[0],
         "mma_redundancy": executed / useful if executed and useful else None,
-        "load_bits": reader.load_bits(loop),
+        "load_bits": load_bits(
+            reader.load_widths(loop),
+            bulk_copies=reader.bulk_copies(loop),
+            tiles=made.tiles,
+            threads=made.num_warps * (32 if known in _SM else 64),
+        ),
         "exp2_overlap": overlap,
         "loop_instructions": len(loop),
         "loop_instructions_per_mma_flop": len(loop) * made.num_warps / useful if useful else None,
         "barriers": sum(c.op.startswith(("BAR.", "s_barrier")) for c in loop),
-        "bulk_loads": any(c.op.startswith("UTMALDG") for c in loop),
+        "bulk_loads": reader.bulk_copies(loop) > 0,
         "loop_classes": count_classes(loop),
         "bound": modelled and modelled.bound,
         "resource_cycles": modelled.cycles if modelled else {},

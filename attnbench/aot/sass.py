@@ -16,6 +16,7 @@ _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\
 _LABEL = re.compile(r"^(\.L_x_\d+):")
 _TARGET = re.compile(r"(.*)`\((\.L_x_\d+)\)")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
+_WIDTH = re.compile(r"\.[US]?(8|16|64|128)\b")
 _SHAPE = re.compile(r"\.(\d+)x(\d+)x(\d+)\.")
 _ALLOWED = re.compile(r"gsb0,\s*(0x[0-9a-f]+)")
 # m, n, k of a warp's matrix instruction, by the opcode's second word.
@@ -123,18 +124,18 @@ def waits_for_groups(code: Sequence[Instruction]) -> bool:
     return any(c.op.startswith("UTC") or "GMMA" in c.op.partition(".")[0] for c in mma_of(code))
 
 
-def load_bits(code: Sequence[Instruction]) -> int | None:
-    """Width of the narrowest copy from global to shared memory; None where there is none.
-
-    A bulk copy by TMA counts as 128, the unit that its starts and strides are in.
-    """
-    widths = [
-        int(width[1]) if (width := re.search(r"\.(32|64|128)\b", c.op)) else 32
+def load_widths(code: Sequence[Instruction]) -> list[int]:
+    """Bits that a thread moves by each load from global memory of `code`, bulk copies aside."""
+    return [
+        int(width[1]) if (width := _WIDTH.search(c.op)) else 32
         for c in code
-        if c.op.startswith("LDGSTS")
+        if c.op.partition(".")[0] in ("LDGSTS", "LDG")
     ]
-    widths += [128 for c in code if c.op.startswith("UTMALDG")]
-    return min(widths, default=None)
+
+
+def bulk_copies(code: Sequence[Instruction]) -> int:
+    """How many tiles `code` loads by TMA."""
+    return sum(c.op.startswith("UTMALDG") for c in code)
 
 
 def exp2_overlap(loop: Sequence[Instruction]) -> float | None:
