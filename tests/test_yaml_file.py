@@ -1,13 +1,18 @@
 """The strict YAML loader: what it reads, what it refuses, and what its message says."""
 
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+import yaml12
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attnbench import profiles
+from attnbench.catalog.yaml_events import tree_of
 from attnbench.catalog.yaml_file import MAX_BYTES, parse_yaml, read_yaml
 from attnbench.errors import UserError
 
@@ -145,3 +150,32 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "over 1 MiB" in refused(big)
     assert "not UTF-8" in refused(latin)
     assert refused(Path("/dev/zero")) == "/dev/zero: not a file"
+
+
+def same(one: object, other: object) -> bool:
+    """Equal, and of equal types all the way down: 1 is not 1.0, nor true."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_the_two_readers_agree_on_every_shipped_file() -> None:
+    files = sorted(Path(next(iter(profiles.__path__))).rglob("*.yaml"))
+    assert len(files) > 200
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert same(yaml12.parse_yaml(text), tree_of(text, label=path.name)[0]), path
+    assert not same([1], [1.0])
+    assert not same({"a": True}, {"a": 1})
+
+
+def test_a_calculator_starts_without_pyyaml() -> None:
+    code = (
+        "import sys; from attnbench.cli import run; run(['kv-cache', 'llama-3-8b']);"
+        "run(['roofline']); sys.exit('yaml' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0

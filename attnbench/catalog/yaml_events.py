@@ -12,9 +12,15 @@ from typing import Any
 
 import yaml
 
-from attnbench.catalog.plain_yaml import BOOL, FLOAT, INT, NULL
 from attnbench.errors import UserError
 
+_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)\Z")
+_FLOAT = re.compile(
+    r"[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z"
+    r"|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+)
 _MAX_DEPTH = 64
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -27,10 +33,10 @@ class _Loader(_BASE):  # type: ignore[misc]
 
 
 for _tag, _pattern, _first in (
-    ("null", NULL, ["~", "n", "N", ""]),
-    ("bool", BOOL, list("tTfF")),
-    ("int", INT, list("-+0123456789")),
-    ("float", FLOAT, list("-+.0123456789")),
+    ("null", _NULL, ["~", "n", "N", ""]),
+    ("bool", _BOOL, list("tTfF")),
+    ("int", _INT, list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789")),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
 
