@@ -1,5 +1,6 @@
 """What runs in a child process: proves a group's points right, then times them."""
 
+import importlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,10 @@ def run_group(job: GroupJob, say: Say) -> GroupOutcome:
     return runner.finish()
 
 
+# autograd.grad imports it, and sympy, at its first call: a second that is no kernel's own.
+_GRAD_IMPORTS = "torch.fx.experimental.symbolic_shapes"
+
+
 class _Runner:
     """One group in one process: inputs and references are made once and shared."""
 
@@ -89,6 +94,8 @@ class _Runner:
             cache=job.timing.cache,
             cache_bytes=job.device.cache_bytes,
         )
+        if job.group.mode in (Mode.BWD, Mode.FWD_BWD):
+            self._spend("setup", lambda: importlib.import_module(_GRAD_IMPORTS))
         self.inputs = make_inputs(job.group.shape, job.group.mode, job.device.type)
         self.checker = accuracy.Checker(self.inputs, job.group.shape, job.group.mode)
 
