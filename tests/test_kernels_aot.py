@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 triton = pytest.importorskip("triton")
 
+from attnbench.kernels.block_sparse_aot import FEATURES as SPARSE  # noqa: E402
 from attnbench.kernels.flash_bwd_aot import FEATURES as BACKWARD  # noqa: E402
 from attnbench.kernels.flash_fwd_aot import FEATURES  # noqa: E402
 
@@ -25,12 +26,16 @@ from attnbench.errors import MachineError  # noqa: E402
 MMA = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "v_mfma"}
 
 
+FAMILIES = {"flash_fwd": FEATURES, "flash_bwd": BACKWARD, "block_sparse": SPARSE}
+
+
 def facts(
     target: str, head_dim: int, features: str, dtype: str = "bfloat16",
     entry: str = "_flash_fwd",
 ) -> KernelFacts:  # fmt: skip
+    family = next(name for name in FAMILIES if entry.startswith(f"_{name}"))
     job = CompileJob(
-        kernel=entry[1:10], entry=entry, target=target, head_dim=head_dim, features=features,
+        kernel=family, entry=entry, target=target, head_dim=head_dim, features=features,
         dtype=dtype,
     )  # fmt: skip
     return facts_of(job, compile_ahead(job))
@@ -58,9 +63,10 @@ TARGETS = ["sm_80", "sm_90", "sm_100", "gfx942"]
 SHIPPED = [
     pytest.param(target, entry, features, id=f"{target}-{entry[1:]}-{features}")
     for target in TARGETS
-    for family, named in (("flash_fwd", FEATURES), ("flash_bwd", BACKWARD))
+    for family, named in FAMILIES.items()
     for entry in entry_names(family, target)
     for features in named
+    if entry != "_combine"  # it has no matrix products: see below
 ]
 
 

@@ -39,6 +39,10 @@ _NOTES = (
     "Read from the machine code of the compiler installed; nothing was run on a GPU.",
     "spill: bytes a thread; redundancy: FLOPs executed over FLOPs wanted, in the main loop.",
 )
+_CHOICE = (
+    "flash_fwd: of a target's two kernels the first is the first choice; both are shipped. On a "
+    "GPU they are timed beside each other at the shape asked for, and a row's note says which ran."
+)
 _WORDS = {"SLOWER": "WORSE"}  # the gate's word; nothing was timed
 _VERDICTS = (
     Column(key="point", heading="kernel"),
@@ -67,6 +71,7 @@ def inspect_document(
         [*(row[c.key] for c in by_class[:5]), *(row["loop_classes"].get(c) for c, _ in _CLASSES)]
         for row in rows
     ]
+    own = [_CHOICE] if any(row["entry"] == "_flash_fwd_tma" for row in rows) else []
     used = [i for i, c in enumerate(by_class) if i < 5 or any(r[i] is not None for r in counts)]
     shown = Table(columns=_COLUMNS, rows=[[r[c.key] for c in _COLUMNS] for r in rows])
     classes = Table(
@@ -78,7 +83,7 @@ def inspect_document(
         data={"triton": triton, "kernels": rows, "failed": failed},
         tables=(shown, classes) if rows else (),
         records=shown,
-        notes=(*_NOTES, *(f"FAILED {row['entry']}: {row['why']}" for row in failed)),
+        notes=(*_NOTES, *own, *(f"FAILED {row['entry']}: {row['why']}" for row in failed)),
         assumptions=(
             f"bound and TFLOP/s: {label}, of "
             + ", ".join(f"{gpu} for {target}" for target, gpu in gpus.items())
