@@ -70,7 +70,10 @@ def paged_decode(
         config = config_for(target_for(query), head_dim=head_dim, dtype=query.dtype, tokens=tokens)
     if splits is None:
         programs = batch * key.shape[1]
-        splits = splits_for(programs=programs, tokens=tokens, processors=_processors(query))
+        splits = splits_for(
+            programs=programs, tokens=tokens, processors=_processors(query),
+            num_warps=config.num_warps,
+        )  # fmt: skip
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
     with on_device(query):

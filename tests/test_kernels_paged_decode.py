@@ -157,10 +157,19 @@ def test_the_kernels_themselves_are_not_caught() -> None:
 
 
 def test_splits_fill_the_device_and_are_no_shorter_than_worth_it() -> None:
-    assert splits_for(programs=8, tokens=131072, processors=132) == 33
-    assert splits_for(programs=8, tokens=1024, processors=132) == 4
-    assert splits_for(programs=1000, tokens=131072, processors=132) == 1
-    assert splits_for(programs=1, tokens=1 << 20, processors=132) == 64
+    for programs, tokens, expected in (
+        (8, 131072, 33), (8, 1024, 4), (1000, 131072, 1), (1, 1 << 20, 64)
+    ):  # fmt: skip
+        found = splits_for(programs=programs, tokens=tokens, processors=132, num_warps=4)
+        assert found == expected
+    # A program of one wave: four times as many for the same processors.
+    assert splits_for(programs=64, tokens=131072, processors=304, num_warps=1) == 38
+
+
+@pytest.mark.parametrize(("head_dim", "tokens"), [(32, 64), (64, 64), (128, 32), (256, 16)])
+def test_a_wave_of_gfx942_holds_one_tile_of_keys(head_dim: int, tokens: int) -> None:
+    config = config_for("gfx942", head_dim=head_dim, dtype=HALF, tokens=4096)
+    assert config == Config(16, tokens, 1, 1)
 
 
 def test_bad_input() -> None:
