@@ -111,6 +111,7 @@ def launches_of(
         "RANDOM": random, "CAUSAL": causal, "LENS": kv_lens is not None,
         "BLOCK_C": chunk, "BLOCK_M": chunk, "BLOCK_F": config.block_f,
         "BLOCK_D": max(16, triton.next_power_of_2(head_dim)),
+        "NARROW": bool(config.narrow) and query.dtype is torch.bfloat16,
         "PRECISION": "ieee" if query.dtype is torch.float32 else "tf32",
     }  # fmt: skip
 
@@ -130,15 +131,16 @@ def launches_of(
     kv_programs = batch * kv_heads
     launches = {}
     if random:
-        rows = {"X": query, "PHI": phi_q, "SCALE": scale_q, "tokens": seq_q}
+        rows: dict[str, Any] = {"BLOCK_F": config.state_f, "tokens": seq_q}
+        rows |= {"X": query, "PHI": phi_q, "SCALE": scale_q}
         programs = batch * heads * triton.cdiv(seq_q, chunk)
         launches["_random_features of Q"] = made(
             _random_features, programs, **rows, **strides("x", query)
         )
-        rows = {"X": key, "heads": kv_heads, "tokens": seq_kv}
+        rows |= {"X": key, "PHI": phi, "SCALE": scale, "heads": kv_heads, "tokens": seq_kv}
         programs = kv_programs * chunks
         launches["_random_features"] = made(_random_features, programs, **rows, **strides("x", key))
-    launches["_chunk_states"] = made(_chunk_states, kv_programs * chunks)
+    launches["_chunk_states"] = made(_chunk_states, kv_programs * chunks, BLOCK_F=config.state_f)
     few = min(config.block_f, 16)  # the chunks are walked in turn: many programs
     programs = kv_programs * triton.cdiv(features, few)
     launches["_prefix"] = made(_prefix, programs, BLOCK_F=few)

@@ -61,7 +61,7 @@ def ahead_of_time(
     block_d = launch.arguments["BLOCK_D"]
     # For each block of features: Q's with the state, and under causality the pairs. A chunk's
     # state is one product, and so are its rows' random features.
-    products = config.block_c * config.block_f * block_d
+    products = config.block_c * launch.arguments["BLOCK_F"] * block_d
     if entry == "_outputs" and causal:
         products += config.block_c * config.block_f * config.block_c
     return Ahead(launch, config._asdict(), 2 * products)

@@ -19,14 +19,21 @@ Workspace, contiguous fp32: STATES [B, Hkv, chunks + 1, F, D], SUMS [.., F], and
 TOPS [.., chunks + 1]; of each query and key its φ' PHI [.., F], in the inputs' dtype, and
 SCALE. The kernels in order: `_random_features`, `_chunk_states`, `_prefix`, `_outputs`. With
 LENS keys from KV_LENS[b] on are none.
-Features and all sums in fp32; dots have PRECISION: ieee for fp32 inputs, for 16-bit ones
-tf32, which holds both dtypes' values and sums past fp16's range. Offsets in int64.
+Features and all sums in fp32. Products take bf16 where NARROW, else fp32 with PRECISION:
+ieee for fp32 inputs, for 16-bit ones tf32, which holds both dtypes' values and sums past
+fp16's range. Offsets in int64.
 """
 
 import triton
 import triton.language as tl
 
-from ._softmax import NO_MAXIMUM
+from ._softmax import LOG2_E, NO_MAXIMUM
+
+
+@triton.jit
+def _operand(made, NARROW: tl.constexpr):
+    # What a product takes for `made`.
+    return made.to(tl.bfloat16) if NARROW else made.to(tl.float32)
 
 
 @triton.jit
@@ -35,14 +42,19 @@ def _features(
     RANDOM: tl.constexpr, BLOCK_F: tl.constexpr,
 ):  # fmt: skip
     # φ' of rows [M] for features first.. [M, BLOCK_F]; 0 past the last feature or row. Read
-    # where RANDOM, whose every feature has every channel in it; else made of its channel.
+    # where RANDOM, whose every feature has every channel in it; else made of its channel:
+    # elu(x) + 1 = max(x, 0) + exp(min(x, 0)), where a NaN stays one.
     f = first + tl.arange(0, BLOCK_F)
     inside = there[:, None] & (f[None, :] < features)
-    made = tl.load(base + row64[:, None] * stride_t + f[None, :] * stride_d, inside, 0.0)
-    made = made.to(tl.float32)
+    tile = base + row64[:, None] * stride_t + f[None, :] * stride_d
+    made = tl.load(tile, inside, 0.0 if RANDOM else float("-inf"))
     if not RANDOM:
-        made = tl.where(made > 0.0, made + 1.0, tl.exp(tl.minimum(made, 0.0)))
-        made = tl.where(inside, made, 0.0)
+        made = made.to(tl.float32)
+        # Hides what -inf already hid, at no cost. Without it Triton changes layouts before
+        # the widening, and every warp makes all of the tile's features.
+        hidden = tl.where(there, 0.0, float("-inf"))
+        power = tl.exp2(tl.minimum(made, 0.0) * LOG2_E + hidden[:, None])
+        made = tl.maximum(made, 0.0, propagate_nan=tl.PropagateNan.ALL) + power
     return made
 
 
@@ -87,7 +99,7 @@ def _chunk_states(
     K, V, PHI, SCALE, STATES, SUMS, TOPS, KV_LENS,
     stride_kb, stride_kh, stride_kt, stride_kd, stride_vb, stride_vh, stride_vt, stride_vd,
     kv_heads, chunks, seq_kv, features, head_dim,
-    RANDOM: tl.constexpr, LENS: tl.constexpr,
+    RANDOM: tl.constexpr, LENS: tl.constexpr, NARROW: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     # S and z of each chunk alone, over exp(TOPS). One program a chunk; it walks the features.
@@ -106,23 +118,23 @@ def _chunk_states(
     key_base = K + batch64 * stride_kb + (head64 % kv_heads) * stride_kh
     value_base = V + batch64 * stride_vb + (head64 % kv_heads) * stride_vh
     value = tl.load(value_base + row64[:, None] * stride_vt + d[None, :] * stride_vd, in_tile, 0.0)
-    value = value.to(tl.float32)
     at = head64 * (chunks + 1) + chunk
     if RANDOM:
         key_base = PHI + head64 * seq_kv * features
         scale = tl.load(SCALE + head64 * seq_kv + row, there, float("-inf"))
         largest = tl.maximum(tl.reduce(scale, 0, tl.standard._elementwise_max), NO_MAXIMUM)
         tl.store(TOPS + at, largest)
-        value = value * tl.exp(scale - largest)[:, None]
+        value = value.to(tl.float32) * tl.exp(scale - largest)[:, None]
+    value = _operand(value, NARROW)
     for first in range(0, features, BLOCK_F):
         f = first + tl.arange(0, BLOCK_F)
         made = _features(
             key_base, row64, there, features if RANDOM else stride_kt, 1 if RANDOM else stride_kd,
             first, features, RANDOM, BLOCK_F,
         )  # fmt: skip
-        state = tl.dot(tl.trans(made), value, input_precision=PRECISION)
+        state = tl.dot(tl.trans(_operand(made, NARROW)), value, input_precision=PRECISION)
         if RANDOM:
-            made = made * tl.exp(scale - largest)[:, None]
+            made = made.to(tl.float32) * tl.exp(scale - largest)[:, None]
         in_state = (f[:, None] < features) & (d[None, :] < head_dim)
         tl.store(STATES + (at * features + f[:, None]) * head_dim + d[None, :], state, in_state)
         total = tl.reduce(made, 0, tl.standard._sum_combine)
@@ -188,7 +200,7 @@ def _outputs(
     stride_qb, stride_qh, stride_qt, stride_qd, stride_kb, stride_kh, stride_kt, stride_kd,
     stride_vb, stride_vh, stride_vt, stride_vd, stride_ob, stride_oh, stride_ot, stride_od,
     tiles, first_tile, offset, heads, group, chunks, seq_q, seq_kv, features, head_dim,
-    RANDOM: tl.constexpr, CAUSAL: tl.constexpr, LENS: tl.constexpr,
+    RANDOM: tl.constexpr, CAUSAL: tl.constexpr, LENS: tl.constexpr, NARROW: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     # O of the rows whose positions lie in one chunk of keys: row i stands at i + offset,
@@ -237,14 +249,16 @@ def _outputs(
             STATES + (at * features + f[:, None]) * head_dim + d[None, :], in_state, 0.0
         )
         sums = tl.load(SUMS + at * features + f, f < features, 0.0)
-        acc = tl.dot(wanted, state, acc, input_precision=PRECISION)
-        total += tl.reduce(wanted * sums[None, :], 1, tl.standard._sum_combine)
+        queries = _operand(wanted, NARROW)
+        acc = tl.dot(queries, _operand(state, NARROW), acc, input_precision=PRECISION)
+        total += tl.reduce(wanted.to(tl.float32) * sums[None, :], 1, tl.standard._sum_combine)
         if CAUSAL:
             offered = _features(
                 key_base, key64, inside, features if RANDOM else stride_kt,
                 1 if RANDOM else stride_kd, first, features, RANDOM, BLOCK_F,
             )  # fmt: skip
-            pairs = tl.dot(wanted, tl.trans(offered), pairs, input_precision=PRECISION)
+            offered = tl.trans(_operand(offered, NARROW))
+            pairs = tl.dot(queries, offered, pairs, input_precision=PRECISION)
     if CAUSAL:
         seen = (place[:, None] >= place[None, :]) & inside[None, :]
         if RANDOM:
@@ -261,8 +275,9 @@ def _outputs(
             pairs = tl.where(seen, pairs, 0.0)
         value = tl.load(
             value_base + key64[:, None] * stride_vt + d[None, :] * stride_vd, in_keys, 0.0
-        ).to(tl.float32)
-        acc = tl.dot(pairs, value, acc, input_precision=PRECISION)
+        )
+        value = _operand(value, NARROW)
+        acc = tl.dot(_operand(pairs, NARROW), value, acc, input_precision=PRECISION)
         total += tl.reduce(pairs, 1, tl.standard._sum_combine)
     out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     out_tile = O + batch64 * stride_ob + head64 * stride_oh + row64[:, None] * stride_ot

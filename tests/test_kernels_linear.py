@@ -17,7 +17,7 @@ from attnbench.errors import MachineError, UserError  # noqa: E402
 from attnbench.variants.performer import draw_features  # noqa: E402
 
 HALF, BRAIN, SINGLE = torch.float16, torch.bfloat16, torch.float32
-SMALL = LinearConfig(32, 16, 4, 1)  # short sequences cross several chunks
+SMALL = LinearConfig(32, 16, 32, 4, 1)  # short sequences cross several chunks
 
 
 def module(device: str) -> ModuleType:
@@ -104,11 +104,18 @@ def test_dtypes(device: str, dtype: torch.dtype, features: int) -> None:
 def test_widths_groups_and_padding(device: str, features: int, head_dim: int) -> None:
     tensors = operands(device, 50, 60, batch=2, heads=4, kv_heads=2, head_dim=head_dim,
                        dtype=SINGLE)  # fmt: skip
-    config = LinearConfig(32, 64, 4, 1)
+    config = LinearConfig(32, 64, 64, 4, 1)
     for causal in (True, False):
         found = wrong(module(device), tensors, features=features, causal=causal, lens=[60, 7],
                       config=config)  # fmt: skip
         assert found is None
+
+
+@pytest.mark.parametrize(("features", "head_dim"), [(0, 32), (0, 256), (40, 256)])
+def test_narrow_and_wide_heads(device: str, features: int, head_dim: int) -> None:
+    tensors = operands(device, 37, 37, head_dim=head_dim, dtype=SINGLE)
+    config = LinearConfig(32, 128, 128, 4, 1)
+    assert wrong(module(device), tensors, features=features, config=config) is None
 
 
 def test_shipped_configuration(device: str) -> None:
@@ -124,6 +131,15 @@ def test_strides_that_are_not_contiguous(device: str, features: int) -> None:
     assert wrong(module(device), tensors, features=features) is None
 
 
+def test_a_nan_stays_in_its_row(device: str) -> None:
+    query, key, value = operands(device, 40, 40, head_dim=16, dtype=SINGLE)
+    query[:, :, 7, 3] = float("nan")
+    out = module(device).linear_attention(query, key, value, causal=True, config=SMALL)
+    rows = out.isnan().all(-1).squeeze()
+    assert rows.nonzero().flatten().tolist() == [7]
+    assert not out[:, :, ~rows].isnan().any()
+
+
 def test_scales_that_grow_and_fall_do_not_overflow(device: str) -> None:
     query, key, value = operands(device, 90, 90, head_dim=16, dtype=SINGLE)
     size = torch.linspace(0.1, 9, 90, device=device)[:, None]
@@ -137,9 +153,18 @@ MUTATIONS = {
     "fade_forgotten": (CHUNKS, "acc = acc * faded[:, None]", "acc = acc"),
     "mask_shifted": (CHUNKS, "place[:, None] >= place", "place[:, None] > place"),
     "prefix_includes_its_own": (CHUNKS, "before = tl.maximum(chunk, 0)", "before = chunk + 1"),
-    "last_chunk_skipped": ("linear.py", "kv_programs * chunks)", "kv_programs * (chunks - 1))"),
+    "last_chunk_skipped": (
+        "linear.py",
+        "_chunk_states, kv_programs * chunks,",
+        "_chunk_states, kv_programs * (chunks - 1),",
+    ),
     "sum_forgotten": (CHUNKS, "total += tl.reduce(wanted", "total += 0 * tl.reduce(wanted"),
     "scale_not_the_key_s": (CHUNKS, "top - half_root * square", "top"),
+    "elu_without_exp": (
+        CHUNKS,
+        "propagate_nan=tl.PropagateNan.ALL) + power",
+        "propagate_nan=tl.PropagateNan.ALL) + 0 * power",
+    ),
     "wrong_kv_head": (CHUNKS, "(head // group)", "(head // (group + 1))"),
 }
 mutant = mutants_of("linear")
@@ -148,7 +173,7 @@ mutant = mutants_of("linear")
 def caught(kernels: ModuleType) -> bool:
     """Whether a point that reaches every line mutated is in breach."""
     tensors = operands("cpu", 80, 80, heads=2, kv_heads=2, head_dim=16, dtype=SINGLE)
-    return wrong(kernels, tensors, features=20) is not None
+    return any(wrong(kernels, tensors, features=features) for features in (20, 0))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of what a mutant does
@@ -159,6 +184,19 @@ def test_a_mutant_is_caught(mutant: ModuleType) -> None:
 
 def test_the_kernels_themselves_are_not_caught() -> None:
     assert not caught(interpreted("linear"))
+
+
+ROUNDED = (CHUNKS, "return made.to(tl.bfloat16) if NARROW else made.to(tl.float32)",
+           "return made.to(tl.bfloat16).to(tl.float32)")  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", [ROUNDED], ids=["rounded"], indirect=True)
+def test_products_of_bf16_keep_the_tolerance(mutant: ModuleType) -> None:
+    """The interpreter has no bf16 product: here it rounds what a compiled one would take."""
+    config = LinearConfig(64, 64, 64, 4, 1)
+    for features, head_dim, causal in ((0, 64, True), (0, 128, False), (128, 64, True)):
+        tensors = operands("cpu", 150, 150, head_dim=head_dim, dtype=BRAIN)
+        assert wrong(mutant, tensors, features=features, causal=causal, config=config) is None
 
 
 def test_bad_input() -> None:
