@@ -68,4 +68,9 @@ def config_for(
     if dtype is torch.float32:
         return _SINGLE
     block_d = min(max(64, triton.next_power_of_2(head_dim)), 128)
-    return _HALF["sm_80" if known == "sm_86" else known, block_d]
+    known = "sm_80" if known == "sm_86" else known
+    config = _HALF[known, block_d]
+    if known == "sm_80" and dtype is torch.float16:
+        # Operands of tf32 take twice bf16's registers: 32 features at once spill 8 bytes.
+        config = config._replace(block_f=16)
+    return config

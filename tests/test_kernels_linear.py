@@ -208,3 +208,10 @@ def test_bad_input() -> None:
         attention(*tensors, causal=True, kv_lens=torch.ones(1))
     with pytest.raises(MachineError, match="no configuration for sm_75"):
         config_for("sm_75", head_dim=64, dtype=HALF, tokens=8, features=8)
+
+
+def test_tf32_operands_on_sm_80_take_fewer_features_at_once() -> None:
+    sizes = {"head_dim": 64, "tokens": 4096, "features": 64}
+    assert config_for("sm_80", dtype=BRAIN, **sizes).block_f == 32
+    for target in ("sm_80", "sm_86"):
+        assert config_for(target, dtype=HALF, **sizes).block_f == 16
