@@ -1,19 +1,24 @@
 """Nothing seq × seq: what a sparse or linear variant holds at once grows as its length does."""
 
+import functools
+import itertools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from attnbench.calc.operands import result_bytes
 from attnbench.measure.inputs import make_inputs
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants import load_variant
-from attnbench.variants._protocol import Params
+from attnbench.variants._protocol import Backend, Params
 from attnbench.variants._settings import settings_of
 
 VARIANTS = [
@@ -55,18 +60,32 @@ class Allocations(TorchDispatchMode):
             del self.live[key]
 
 
-def peak_bytes(name: str, tokens: int, params: Params, mode: Mode = Mode.FWD) -> int:
-    variant = load_variant(name)
+def shape_of(name: str, tokens: int, **others: Any) -> AttentionShape:
     shape = AttentionShape(
         batch=1, heads=2, kv_heads=1, seq_q=tokens, seq_kv=tokens, head_dim=64,
-        causal=True in variant.causal_forms, dtype=Dtype.BF16,
+        causal=True in load_variant(name).causal_forms, dtype=Dtype.BF16,
     )  # fmt: skip
-    params = variant.resolve(shape, params)
-    backend = next(b for b in variant.backends if b.name == "eager")
+    return msgspec.structs.replace(shape, **others)
+
+
+def peak_bytes(name: str, tokens: int, params: Params, mode: Mode = Mode.FWD) -> int:
+    """Without what `prepare` makes."""
+    shape = shape_of(name, tokens)
+    backend = eager(name)
+    state = backend.prepare(shape, load_variant(name).resolve(shape, params), "cpu")
+    return held(backend, shape, mode, lambda: state)
+
+
+def eager(name: str) -> Backend:
+    return next(b for b in load_variant(name).backends if b.name == "eager")
+
+
+def held(backend: Backend, shape: AttentionShape, mode: Mode, prepare: Callable[[], Any]) -> int:
+    """The most bytes that live at once while `prepare` and one call run; results too."""
     given = make_inputs(shape, mode, "cpu")
-    state = backend.prepare(shape, params, "cpu")
     inputs = [given.query, given.key, given.value]
     with Allocations() as allocations:
+        state = prepare()
         if mode is Mode.FWD:
             with torch.no_grad():
                 backend.forward(*inputs, state)
@@ -101,3 +120,34 @@ def test_a_backward_too(name: str) -> None:
     params = load_variant(name).defaults
     short, long = (peak_bytes(name, n, params, Mode.FWD_BWD) for n in (SHORT, LONG))
     assert long <= 1.1 * LONG / SHORT * short
+
+
+# Shapes that try each term: short and long, GQA, MHA and MQA, wide heads and dtypes.
+SHAPES: list[dict[str, Any]] = [
+    {"heads": 4, "kv_heads": 2},
+    {"heads": 2, "kv_heads": 2, "dtype": Dtype.FP32},
+    {"heads": 4, "kv_heads": 1, "head_dim": 128},
+]
+FEATURES: list[dict[str, Any]] = [
+    {}, {"alibi": True, "soft_cap": 20.0}, {"padding": 0.3}, {"sink_logit": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", FEATURES, ids=lambda given: "-".join(given) or "plain")
+@pytest.mark.parametrize("mode", [Mode.FWD, Mode.FWD_BWD])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_predicted_is_held_to_within_a_factor_of_two(
+    name: str, mode: Mode, given: dict[str, Any]
+) -> None:
+    """Never less than was held, and at most twice it, a MiB aside: nothing tells that apart."""
+    variant, backend = load_variant(name), eager(name)
+    if not set(given) <= variant.features:
+        pytest.skip("not a feature of it")
+    for tokens, others in itertools.product((256, 1024, 2500), SHAPES[: 1 if given else None]):
+        shape = shape_of(name, tokens, **others)
+        params = variant.resolve(shape, settings_of(variant, given))
+        prepare = functools.partial(backend.prepare, shape, params, "cpu")
+        most = held(backend, shape, mode, prepare)
+        workspace = max(0, most - result_bytes(shape, mode))
+        predicted = backend.workspace_bytes(shape, mode, params)
+        assert workspace <= predicted <= 2 * workspace + (1 << 20), shape.label

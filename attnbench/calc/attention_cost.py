@@ -8,7 +8,6 @@ import msgspec
 
 from attnbench.calc.patterns import Full, Pattern
 from attnbench.spec.attention import AttentionShape, Mode
-from attnbench.spec.dtype import Dtype
 
 _SCRATCH = 16 << 20  # tiles of every thread, and what an allocator rounds up to
 
@@ -157,62 +156,6 @@ def tiled_workspace(shape: AttentionShape, mode: Mode) -> int:
     mask = shape.seq_q * shape.seq_kv if shape.causal and 1 < shape.seq_q < shape.seq_kv else 0
     results = shape.dtype.bytes_of(rows * shape.head_dim) if backward else 0
     return 4 * rows * (2 if backward else 1) + 5 * mask + results + _SCRATCH
-
-
-def feature_workspace(shape: AttentionShape, mode: Mode, *, features: int) -> int:
-    """Most bytes that chunked feature attention holds beyond operands and results.
-
-    Forward: a segment's features of queries and keys, its pairs within chunks and
-    the sums a chunk. Backward keeps those of every segment.
-    """
-    segment = 1024
-    backward = mode in (Mode.BWD, Mode.FWD_BWD)
-    tokens = max(shape.seq_q, shape.seq_kv) if backward else min(segment, shape.seq_kv)
-    heads = shape.batch * shape.heads
-    wide = 8 if shape.dtype is Dtype.FP64 else 4
-    per_token = 4 * features + 4 * 128 + features * (shape.head_dim + 1) // 64
-    rows = shape.dtype.bytes_of(heads * shape.seq_q * shape.head_dim)
-    return wide * heads * tokens * per_token * (2 if backward else 1) + rows + _SCRATCH
-
-
-def projection_workspace(shape: AttentionShape, mode: Mode, *, rank: int) -> int:
-    """Most bytes that Linformer holds: E and F, and the projected keys and values."""
-    projections = 2 * rank * shape.seq_kv
-    rows = 2 * shape.batch * shape.kv_heads * rank * shape.head_dim
-    total = shape.dtype.bytes_of(3 * rows) + 4 * projections  # drawn in fp32
-    if mode in (Mode.BWD, Mode.FWD_BWD):
-        total += 2 * shape.dtype.bytes_of(shape.batch * shape.heads * shape.seq_q * shape.head_dim)
-    if shape.dtype is not Dtype.FP32:
-        total += shape.dtype.bytes_of(projections)
-    return total + tiled_workspace(msgspec.structs.replace(shape, causal=False), mode)
-
-
-def blocked_workspace(shape: AttentionShape, mode: Mode, pattern: Pattern, *, rows: int) -> int:
-    """Most bytes that blocked attention holds beyond operands and results.
-
-    The parts of the output before they are joined; a copy of keys and values, of
-    at most 2²¹ elements each; masks. A backward keeps what the forward copied.
-    """
-    out = shape.dtype.bytes_of(shape.batch * shape.heads * shape.seq_q * shape.head_dim)
-    density = pattern.pairs(shape.seq_q, shape.seq_kv) // shape.seq_q
-    copies = 2 * shape.dtype.bytes_of(2 << 20)
-    if mode in (Mode.BWD, Mode.FWD_BWD):
-        blocks = -(-shape.seq_q // rows)
-        kept = shape.batch * shape.kv_heads * blocks * (density + 2 * rows) * shape.head_dim
-        copies += 6 * shape.dtype.bytes_of(kept) + 3 * out
-    return out + copies + 4 * rows * (density + 2 * rows) * shape.group + _SCRATCH
-
-
-def strided_workspace(shape: AttentionShape, mode: Mode, pattern: Pattern, *, rows: int) -> int:
-    """Most bytes that strided attention holds beyond operands and results."""
-    wide = 8 if shape.dtype is Dtype.FP64 else 4
-    heads = shape.batch * shape.heads
-    parts = 4 * wide * heads * shape.seq_q * (shape.head_dim + 1)
-    scores = 6 * wide * (2 << 20)
-    if mode in (Mode.BWD, Mode.FWD_BWD):
-        width = 2 * rows + pattern.pairs(shape.seq_q, shape.seq_kv) // shape.seq_q
-        parts += 3 * wide * heads * shape.seq_q * width
-    return parts + scores + _SCRATCH
 
 
 def paged_workspace(shape: AttentionShape, *, splits: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from attnbench.calc.attention_cost import blocked_workspace
+from attnbench.calc.eager_memory import blocked_workspace
 from attnbench.calc.patterns import BlockedPattern
 from attnbench.calc.score_features import score_features
 from attnbench.spec.attention import AttentionShape, Mode
@@ -39,7 +39,8 @@ def blocked_backend(pattern: Callable[[AttentionShape, Params], BlockedPattern])
         return _State(plan, shape, make_score(score_features(params), shape, device))
 
     def workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
-        return blocked_workspace(shape, mode, pattern(shape, params), rows=ROWS)
+        features = score_features(params)
+        return blocked_workspace(shape, mode, pattern(shape, params), features, rows=ROWS)
 
     return featured(
         Backend(

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from attnbench.calc.attention_cost import Cost, projection_cost, projection_workspace
+from attnbench.calc.attention_cost import Cost, projection_cost
+from attnbench.calc.eager_memory import projection_workspace
 from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._protocol import Backend, Learned, Params, Variant

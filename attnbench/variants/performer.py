@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from attnbench.calc.attention_cost import Cost, feature_cost, feature_workspace
+from attnbench.calc.attention_cost import Cost, feature_cost
+from attnbench.calc.eager_memory import feature_workspace
 from attnbench.calc.score_features import ANY, score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.variants._linear_triton import linear_backend
@@ -108,7 +109,7 @@ def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
-    return feature_workspace(shape, mode, features=int(params["features"]))
+    return feature_workspace(shape, mode, features=int(params["features"]), projected=True)
 
 
 _EAGER = Backend(

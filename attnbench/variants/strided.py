@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attnbench.calc.attention_cost import strided_workspace
+from attnbench.calc.eager_memory import strided_workspace
 from attnbench.calc.pattern_strided import Strided, default_stride
 from attnbench.calc.score_features import PAIRWISE, score_features
 from attnbench.spec.attention import AttentionShape, Mode
@@ -48,7 +48,10 @@ def _learn(state: "StridedState", learned: Learned) -> "StridedState":
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
-    return strided_workspace(shape, mode, _pattern(shape, params), rows=ROWS)
+    pattern = _pattern(shape, params)
+    return strided_workspace(
+        shape, mode, pattern.local, score_features(params), stride=pattern.stride, rows=ROWS
+    )
 
 
 VARIANT = Variant(
