@@ -39,8 +39,8 @@ class AttentionGroup(msgspec.Struct, frozen=True, kw_only=True):
 class ModelCost(msgspec.Struct, frozen=True, kw_only=True):
     """Elements that a token is multiplied with, in all layers together.
 
-    `dense` always; of `routed` those of `per_token` of `experts`; `output` once a token
-    sampled.
+    `dense` always; of `routed` those of `per_token` of `experts`, which `expert_layers` of
+    the `layers` have; `output` once a token sampled.
     """
 
     name: str
@@ -50,6 +50,7 @@ class ModelCost(msgspec.Struct, frozen=True, kw_only=True):
     routed: int
     experts: int
     per_token: int
+    expert_layers: int
     output: int
     attention: tuple[AttentionGroup, ...]
 
@@ -69,6 +70,7 @@ def model_cost(model: ModelSpec) -> ModelCost:
         routed=roles.get(Role.ROUTED_EXPERT, 0),
         experts=experts.total if experts else 1,
         per_token=experts.per_token if experts else 1,
+        expert_layers=sum(layer.count for layer in model.layers if layer.experts),
         output=model.hidden_size * model.vocab_size,
         attention=_groups(model),
     )

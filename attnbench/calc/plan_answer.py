@@ -175,8 +175,8 @@ def assumptions(problem: Problem) -> list[str]:
         said.append("recurrent layers: their projections are timed, their scans are not")
     if problem.cost.routed:
         said.append(
-            "a mixture of experts: published times between tokens are a third over the predicted "
-            "at the median, so leave room"
+            "a mixture of experts: published times between tokens are a tenth over the predicted "
+            "at the median, and a quarter off either way, so leave room"
         )
     nodes = {offer.links.node for offer in problem.offers}
     said.append(f"nodes of {', '.join(map(str, sorted(nodes)))} GPUs; experts are evenly loaded")

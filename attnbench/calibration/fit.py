@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from attnbench.calc.carry import CACHE_RATES, LATENCIES, factors
 from attnbench.calibration.points import Point, by_series
-from attnbench.calibration.vector import DECODE, Array, Traits, columns, decode_s, prefill_s
-from attnbench.spec.calibration import DecodeConstants, PrefillConstants
+from attnbench.calibration.vector import (
+    DECODE,
+    PREFILL,
+    Array,
+    Traits,
+    columns,
+    decode_s,
+    prefill_s,
+)
+from attnbench.spec.calibration import DecodeConstants, PrefillConstants, Reference
 
 _NOISE = 0.1
 _USUAL_ROWS = 60  # a series counts in a pool as this many rows, however many it has
@@ -41,14 +50,22 @@ _EARNED = 3.0
 
 
 def fit_prefill(
-    points: Sequence[Point], start: PrefillConstants, *, tightness: float = 1.0
+    points: Sequence[Point],
+    start: PrefillConstants,
+    *,
+    tightness: float = 1.0,
+    at: Reference | None = None,
 ) -> PrefillConstants:
-    """The constants that fit the prefills and encoders among `points`, near `start`."""
+    """The constants that fit the prefills and encoders among `points`, near `start`.
+
+    `at`: the chip that they are written for, where `points` are of many; None: their own.
+    """
     used = [p for p in points if p.prefill is not None]
     terms = columns([p.prefill for p in used if p.prefill is not None])
+    scale = _scale(used, PREFILL, at)
     begin = np.log(np.array(_prefill_values(start)))
     solved, _ = _solve(
-        lambda x: prefill_s(terms, np.exp(x)),
+        lambda x: prefill_s(terms, np.exp(x)[:, None] * scale),
         used,
         begin,
         _PREFILL_SPREAD,
@@ -59,20 +76,27 @@ def fit_prefill(
 
 
 def fit_decode(
-    points: Sequence[Point], start: DecodeConstants, *, traits: bool = True, tightness: float = 1.0
+    points: Sequence[Point],
+    start: DecodeConstants,
+    *,
+    traits: bool = True,
+    tightness: float = 1.0,
+    at: Reference | None = None,
 ) -> DecodeConstants:
     """The constants that fit the decoding steps among `points`, near `start`.
 
-    `traits`: whether how the kernel splits and packs is looked for too.
+    `traits`: whether how the kernel splits and packs is looked for too. `at`: as in
+    `fit_prefill`.
     """
     used = [p for p in points if p.decode is not None]
     terms = columns([p.decode for p in used if p.decode is not None])
+    scale = _scale(used, DECODE, at)
     begin = np.log(np.array(_decode_values(start)))
     held = (start.packs_at_most, start.splits_single, start.blocks_an_sm)
 
     def tried(each: Traits) -> tuple[float, Traits, Array]:
         solved, cost = _solve(
-            lambda x: decode_s(terms, np.exp(x), each),
+            lambda x: decode_s(terms, np.exp(x)[:, None] * scale, each),
             used,
             begin,
             _DECODE_SPREAD,
@@ -119,6 +143,20 @@ def _solve(
         bounds=(-np.inf, most),
     )
     return np.asarray(found.x), float(found.cost)
+
+
+def _scale(points: Sequence[Point], names: Sequence[str], at: Reference | None) -> Array:
+    """What each constant of `names` is multiplied by on each point's chip: [names, points]."""
+    made = np.ones((len(names), len(points)))
+    if at is None:
+        return made
+    for column, p in enumerate(points):
+        slower, faster = factors(p.chip, at)
+        for row, name in enumerate(names):
+            made[row, column] = (
+                slower if name in LATENCIES else faster if name in CACHE_RATES else 1.0
+            )
+    return made
 
 
 def _weights(points: Sequence[Point]) -> Array:

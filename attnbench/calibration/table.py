@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from attnbench.calc.carry import carried_decode, carried_prefill
 from attnbench.calibration.fit import DECODE_START, PREFILL_START, fit_decode, fit_prefill
 from attnbench.calibration.points import Point
 from attnbench.catalog.calibration import ANY, DEFAULT, candidates
 from attnbench.engines.attention import AttentionEngine
-from attnbench.spec.calibration import Calibration, DecodeConstants, PrefillConstants
+from attnbench.spec.calibration import REFERENCE, Calibration, DecodeConstants, PrefillConstants
 from attnbench.spec.hardware import HardwareSpec
 
 _LEAST_ROWS = 6  # fewer say nothing that the wider set does not
@@ -40,8 +41,10 @@ def fit_all(points: Sequence[Point], wanted: Callable[[Key], bool] = lambda _: T
 
     fit(everyone, useful)
     kernels = sorted({p.engine.kernel for p in useful if p.engine})
+    # Another maker's build of a kernel shares its name alone: Arc's launches take 60 us.
+    cuda = [p for p in useful if p.gpu.vendor == "nvidia"]
     for kernel in kernels:
-        fit((ANY, kernel), _of(useful, kernel=kernel), everyone)
+        fit((ANY, kernel), _of(cuda, kernel=kernel), everyone)
     for family in sorted({p.family for p in useful}):
         near = [p for p in useful if p.family == family]
         fit((family, DEFAULT), near, everyone)
@@ -76,7 +79,10 @@ def fit_fp8(sets: Sets, points: Sequence[Point]) -> None:
             and name in (DEFAULT, p.engine.kernel, p.engine.key)
         ]
         if len(mine) >= _LEAST_ROWS:
-            sets.decode_fp8[where, name] = fit_decode(mine, near, traits=False, tightness=4.0)
+            at = None if where == mine[0].gpu.name else REFERENCE
+            sets.decode_fp8[where, name] = fit_decode(
+                mine, near, traits=False, tightness=4.0, at=at
+            )
 
 
 def _useful(p: Point) -> bool:
@@ -100,14 +106,23 @@ def _fit(sets: Sets, key: Key, points: Sequence[Point], wider: tuple[Key, ...]) 
     rows = 0
     # A default is nobody's kernel; a GPU's own set keeps the traits of its family's.
     traits = key[1] != DEFAULT and not any(name == key[1] for _, name in wider)
+    # A GPU's own set is in its own units, any other for the reference chip.
+    chip = points[0].chip if points and key[0] == points[0].gpu.name else None
+    at = None if chip else REFERENCE
     least = _LEAST_DEFAULT_ROWS if key[1] == DEFAULT else _LEAST_ROWS
     if len(prefills) >= least:
-        near = next((sets.prefill[w] for w in wider if w in sets.prefill), PREFILL_START)
-        sets.prefill[key] = fit_prefill(prefills, near)
+        found = next((w for w in wider if w in sets.prefill), None)
+        near = sets.prefill[found] if found else PREFILL_START
+        if chip and found and found[0] != key[0]:
+            near = carried_prefill(near, chip, REFERENCE)
+        sets.prefill[key] = fit_prefill(prefills, near, at=at)
         rows += len(prefills)
     if len(decodes) >= least:
-        begin = next((sets.decode[w] for w in wider if w in sets.decode), DECODE_START)
-        sets.decode[key] = fit_decode(decodes, begin, traits=traits)
+        found = next((w for w in wider if w in sets.decode), None)
+        begin = sets.decode[found] if found else DECODE_START
+        if chip and found and found[0] != key[0]:
+            begin = carried_decode(begin, chip, REFERENCE)
+        sets.decode[key] = fit_decode(decodes, begin, traits=traits, at=at)
         rows += len(decodes)
     if rows:
         sets.rows[key] = rows

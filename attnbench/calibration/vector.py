@@ -33,9 +33,11 @@ def columns(terms: Sequence[PrefillTerms] | Sequence[DecodeTerms]) -> dict[str, 
 
 
 def prefill_s(t: dict[str, Any], c: Array) -> Array:
-    """Seconds of each row; `c` has the constants of `PREFILL`, in that order."""
+    """Seconds of each row; `c` has the constants of `PREFILL`, in that order; a
+    constant is one number or one a row.
+    """
     launch, *tensor, share, prologue, block, tail, bandwidth, l2, write, backward = c
-    tensor_s = t["tensor_s"] / np.array(tensor)[t["width"].astype(int)]
+    tensor_s = t["tensor_s"] / np.choose(t["width"].astype(int), tensor)
     tensor_s = tensor_s * np.where(t["backward"] > 0, backward, 1.0)
     tile_s = tensor_s + share * t["exp_s"]
     fixed_s = prologue * tile_s + block
@@ -50,7 +52,9 @@ def prefill_s(t: dict[str, Any], c: Array) -> Array:
 
 
 def decode_s(t: dict[str, Any], c: Array, traits: Traits) -> Array:
-    """Seconds of each row; `c` has the constants of `DECODE`, in that order."""
+    """Seconds of each row; `c` has the constants of `DECODE`, in that order; a
+    constant is one number or one a row.
+    """
     launch, wave, single, bandwidth, l2, block_share, combine, regroup, tensor = c
     packs_at_most, splits_single, blocks_an_sm = traits
     slots = t["sms"] * blocks_an_sm

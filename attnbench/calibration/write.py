@@ -9,7 +9,7 @@ import msgspec
 import yaml
 
 from attnbench.files import write_atomically
-from attnbench.spec.calibration import Calibration, ServingCalibration
+from attnbench.spec.calibration import REFERENCE, Calibration, ServingCalibration
 from attnbench.spec.hardware import HardwareSpec
 
 _BLOCK = re.compile(r"^calibration:\n(?:[ ].*\n?|\n)*", re.MULTILINE)
@@ -71,7 +71,9 @@ def families_yaml(sets: dict[str, dict[str, Calibration]]) -> str:
     """The families' file: everyone's sets first."""
     order = sorted(sets, key=lambda name: (name != "any", name))
     parts = [f"  {name}:\n{calibration_yaml(sets[name], indent='    ')}" for name in order]
-    return "families:\n" + "".join(parts)
+    at = f"{REFERENCE.clock_hz / 1e9:g} GHz and {REFERENCE.bytes_per_s_per_sm / 1e9:g} GB/s an SM"
+    head = f"# Written for a chip of {at}; calc/carry.py carries them to another.\n"
+    return f"{head}families:\n" + "".join(parts)
 
 
 def _number(value: object) -> str:

@@ -14,9 +14,12 @@ import msgspec
 
 from attnbench import profiles
 from attnbench.calc.attention_time import Constants
+from attnbench.calc.attention_work import Chip, chip_of
+from attnbench.calc.carry import carried_decode, carried_prefill
 from attnbench.catalog.yaml_file import read_yaml
 from attnbench.engines.attention import USUAL_STEP, AttentionEngine
 from attnbench.spec.calibration import (
+    REFERENCE,
     Calibration,
     DecodeConstants,
     PrefillConstants,
@@ -79,22 +82,39 @@ def candidates(
 
     `shared` answers the families' sets; it is called where the GPU's own do not do.
     """
-    own, family = gpu.calibration, family_of(gpu)
+    own, family, chip = gpu.calibration, family_of(gpu), chip_of(gpu)
+
+    def carried(name: str, found: Calibration) -> tuple[str, Calibration]:
+        return name, carried_set(found, chip)
+
     if engine is not None:
         if engine.key in own:
             yield f"{gpu.name}.{engine.key}", own[engine.key]
         near, far = shared().get(family, {}), shared().get(ANY, {})
-        for key in (engine.key, engine.kernel, *engine.relatives):
+        for key in (engine.key, engine.kernel):
             if key in near:
-                yield f"{family}.{key}", near[key]
-        if engine.kernel in far:
-            yield f"{ANY}.{engine.kernel}", far[engine.kernel]
+                yield carried(f"{family}.{key}", near[key])
+        if engine.kernel in far and gpu.vendor == "nvidia":
+            yield carried(f"{ANY}.{engine.kernel}", far[engine.kernel])
+        for key in engine.relatives:
+            if key in near:
+                yield carried(f"{family}.{key}", near[key])
     if DEFAULT in own:
         yield f"{gpu.name}.{DEFAULT}", own[DEFAULT]
     for where in (family, ANY):
         sets = shared().get(where, {})
         if DEFAULT in sets:
-            yield f"{where}.{DEFAULT}", sets[DEFAULT]
+            yield carried(f"{where}.{DEFAULT}", sets[DEFAULT])
+
+
+def carried_set(found: Calibration, chip: Chip) -> Calibration:
+    """A family's set, which is written for `REFERENCE`, on `chip`."""
+    return msgspec.structs.replace(
+        found,
+        prefill=found.prefill and carried_prefill(found.prefill, chip, REFERENCE),
+        decode=found.decode and carried_decode(found.decode, chip, REFERENCE),
+        decode_fp8=found.decode_fp8 and carried_decode(found.decode_fp8, chip, REFERENCE),
+    )
 
 
 def constants_for(gpu: HardwareSpec, engine: AttentionEngine | None = None) -> Constants:

@@ -58,6 +58,17 @@ class DecodeConstants(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     blocks_an_sm: int = 2
 
 
+class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The chip that constants of a whole family are written for: see `calc.carry`."""
+
+    clock_hz: float
+    bytes_per_s_per_sm: float
+
+
+# An H100: 1.83 GHz, 3.35 TB/s over 132 SMs.
+REFERENCE = Reference(clock_hz=1.83e9, bytes_per_s_per_sm=25.4e9)
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of constants with its provenance.
 
