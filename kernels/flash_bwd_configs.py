@@ -43,6 +43,7 @@ _HALF_FEATURED = {
     (_DKDV, "sm_80", 128): Config(16, 128, 8, 2),
     (_DKDV, "sm_90", 64): Config(32, 128, 8, 2),
     (_DKDV, "sm_90", 128): Config(16, 128, 8, 2),
+    (_DKDV, "sm_100", 64): Config(32, 128, 8, 2),
     (_DQ, "gfx942", 128): Config(64, 32, 2, 1),
 }
 # fp32, on the plain cores of NVIDIA's: small tiles.
