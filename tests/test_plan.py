@@ -107,7 +107,7 @@ def test_times_are_those_of_serving_time(model: str, tp: int, batch: int) -> Non
     assert step_s == pytest.approx(exact.step_s, rel=1e-9)
     assert prefill.latency_s == pytest.approx(exact.prefill_s, rel=1e-9)
     assert step_s + c.interference * others / 256 == pytest.approx(exact.tpot_s, rel=1e-9)
-    ttft_s = prefill.latency_s + c.wait * others + step_s
+    ttft_s = prefill.latency_s + c.wait * prefill.occupied_s * (batch - 1) ** 0.5 + step_s
     assert ttft_s == pytest.approx(exact.ttft_s, rel=1e-9)
 
 

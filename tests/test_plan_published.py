@@ -15,6 +15,7 @@ from attnbench.calc.plan_memory import footprint, stored_by_stage
 from attnbench.calc.plan_problem import Limits, Problem, Traffic
 from attnbench.calc.plan_space import Layout, slots
 from attnbench.calc.plan_time import Clock
+from attnbench.calc.serving_time import waited_s
 from attnbench.catalog.calibration import serving_constants
 from attnbench.catalog.plan_inputs import offers, weights
 from attnbench.catalog.serving_rows import ServingRow, engine_family, read_serving
@@ -63,7 +64,7 @@ def capacity_per_gpu(row: ServingRow) -> float:
         others = prefill.occupied_s * (batch - 1)
         made = served(
             traffic, UNLIMITED, gpus=laid.gpus, slots=batch,
-            ttft_s=prefill.latency_s + c.wait * others + step_s,
+            ttft_s=prefill.latency_s + waited_s(prefill.occupied_s, c, batch=batch) + step_s,
             itl_s=step_s + c.interference * others / traffic.output_len,
         )  # fmt: skip
         assert made is not None

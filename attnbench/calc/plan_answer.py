@@ -147,8 +147,9 @@ def assumptions(problem: Problem) -> list[str]:
         f"memory: {limits.utilization:g} of a GPU's; weights, cache, activations and overhead as "
         "`memory` counts them",
         f"ITL is the mean time between tokens with {c.interference:.3g} of others' prefills in "
-        f"it, TTFT has {c.wait:.3g} of theirs: fitted to published measurements, whose medians "
-        "it misses by about 10% (ITL of dense models; of experts 20 to 45%) and 40% (TTFT)",
+        f"it, TTFT has {c.wait:.3g} of one's, times the root of how many they are: fitted to "
+        "published measurements, whose medians it misses by about 10% (ITL of dense models; of "
+        "experts 22%) and 29% (TTFT of dense models)",
         f"collectives reach {SHARE:g} of a link's published rate; latencies after NCCL",
     ]
     if traffic.requests_per_s is not None:

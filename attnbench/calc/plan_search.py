@@ -14,6 +14,7 @@ from attnbench.calc.plan_memory import Footprint, footprint, stored_by_stage
 from attnbench.calc.plan_problem import Offer, Problem, Weights
 from attnbench.calc.plan_space import Layout, chunks, layouts, size, slots
 from attnbench.calc.plan_time import Clock, Prefill
+from attnbench.calc.serving_time import waited_s
 from attnbench.spec.dtype import Dtype
 
 MEMORY, TTFT, ITL, STALL, GPUS = "memory", "TTFT", "ITL", "stall", "GPUs"
@@ -160,7 +161,7 @@ def evaluate(problem: Problem, row: Row, prefill: Prefill, batch: int) -> Point 
     if batch > row.most:
         return _too_large(row, batch)
     others = prefill.occupied_s * (batch - 1)
-    waited = prefill.latency_s + c.wait * others
+    waited = prefill.latency_s + waited_s(prefill.occupied_s, c, batch=batch)
     if waited > limits.ttft_s:
         return Broken(TTFT, waited, limits.ttft_s, True)
     stalls = c.interference * others / traffic.output_len

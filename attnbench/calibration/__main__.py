@@ -16,7 +16,13 @@ from attnbench.calibration.bands import with_bands
 from attnbench.calibration.points import Point, points, shipped
 from attnbench.calibration.sample import sample
 from attnbench.calibration.score import Score, Scored, leave_out, predicted, scores
-from attnbench.calibration.serving import as_engines, fit_engines, serving_points, tpot_errors
+from attnbench.calibration.serving import (
+    as_engines,
+    fit_engines,
+    serving_points,
+    tpot_errors,
+    ttft_errors,
+)
 from attnbench.calibration.table import as_calibrations, fit_all
 from attnbench.calibration.write import engines_yaml, families_yaml, update_profile
 from attnbench.catalog.hardware import gpu_names
@@ -78,8 +84,10 @@ def serving(path: Path, date: str | None) -> None:
     half = fit_engines([p for p in every if not p.held_back])
     for name, chosen in (("dense Llama", "llama"), ("all dense", "")):
         held = [p for p in every if p.held_back and chosen in p.row.series.lower()]
-        median, p90 = tpot_errors(held, half)
-        print(f"\nserving, {name}, held-back half: {len(held)} rows, TPOT {median:.1%} / {p90:.1%}")
+        print(f"\nserving, {name}, held-back half: {len(held)} rows")
+        for figure, errors in (("TPOT", tpot_errors), ("TTFT", ttft_errors)):
+            median, p90 = errors(held, half)
+            print(f"{figure} {median:.1%} / {p90:.1%}")
     if date:
         rest = [p for p in every if not shipped(p.row.identity)]
         made = as_engines(fit_engines(rest), rest, source=_SERVING_SOURCE, date=date)

@@ -16,10 +16,10 @@ from attnbench.validation.spread import sizes
 
 START = ServingConstants(
     tensor_efficiency=0.6, bandwidth_efficiency=0.85, layer_s=4e-5, reduction_s=5e-6,
-    step_s=2e-4, sequence_s=2e-5, interference=0.9, wait=0.15,
+    step_s=2e-4, sequence_s=2e-5, interference=0.9, wait=1.0,
 )  # fmt: skip
 _SPREAD = np.array([0.3, 0.12, 0.7, 0.7, 1.0, 1.0, 0.3, 1.0])
-_MOST = np.log([1, 1, np.inf, np.inf, np.inf, np.inf, 1.5, 1.0])
+_MOST = np.log([1, 1, np.inf, np.inf, np.inf, np.inf, 1.5, np.inf])
 _TPOT_NOISE, _TTFT_NOISE = 0.1, 0.5  # a mean TTFT depends on how a benchmark's burst begins
 
 
@@ -111,6 +111,19 @@ def tpot_errors(
             p.predicted(table.get(p.engine, table["any"])).tpot_s / (p.row.tpot_ms / 1e3) - 1
             for p in points
             if p.row.tpot_ms
+        ]
+    )
+
+
+def ttft_errors(
+    points: Sequence[ServingPoint], table: dict[str, ServingConstants]
+) -> tuple[float, float]:
+    """Median and 90th percentile of |error| of TTFT."""
+    return sizes(
+        [
+            p.predicted(table.get(p.engine, table["any"])).ttft_s / (p.row.ttft_ms / 1e3) - 1
+            for p in points
+            if p.row.ttft_ms
         ]
     )
 

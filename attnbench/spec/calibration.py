@@ -94,7 +94,8 @@ class ServingConstants(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     Efficiencies of the layers' products and of reading their weights. `layer_s`: the
     small kernels of a layer; `reduction_s`: an all-reduce without its bytes; `step_s`,
     `sequence_s`: scheduling and sampling, a step and a sequence. `interference`: the part
-    of others' prefills that a token waits for; `wait`: of theirs that a prompt waits for.
+    of others' prefills that a token waits for; `wait`: how much of one
+    prefill a prompt waits for, times the root of the others' number.
     """
 
     tensor_efficiency: float
