@@ -329,6 +329,9 @@ def test_a_family_takes_the_features_that_it_has(monkeypatch: pytest.MonkeyPatch
         ("one", "_b", "plain"), ("one", "_b", "causal"),
         ("two", "_a", "plain"), ("two", "_b", "plain"),
     ]  # fmt: skip
+    alone = survey.jobs_for(kernels=["two"], targets=["sm_90"], head_dims=[64],
+                            features=["plain", "causal"], dtype="bf16")  # fmt: skip
+    assert {job.features for job in alone} == {"plain"}, "another family's is no unknown one"
 
 
 def test_a_kernel_that_fails_costs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,11 +64,11 @@ def jobs_for(
     chosen = families if kernels is None else tuple(kernels)
     for unknown in (name for name in chosen if name not in families):
         raise unknown_name("kernel", unknown, families)
-    known = {kernel: feature_names(kernel) for kernel in chosen}
+    known = {kernel: feature_names(kernel) for kernel in families}
     every = tuple(dict.fromkeys(name for names in known.values() for name in names))
     wanted = every if features is None else features
     for unknown in (name for name in wanted if name not in every):
-        raise unknown_name(f"feature of {', '.join(chosen)}", unknown, every)
+        raise unknown_name("set of features", unknown, every)
     targets = parse_targets(targets, shipped=True)
     return [
         CompileJob(
