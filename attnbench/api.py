@@ -1,4 +1,4 @@
-"""The Python API: `from attnbench import kv_cache, memory, model`.
+"""The Python API: `from attnbench import kv_cache, memory, model` (`plan`: api_plan).
 
 Each function takes plain values or the types of `attnbench.spec`, checks them as the
 command line does, and raises `attnbench.errors.UserError` where they make no sense.

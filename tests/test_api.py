@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from attnbench.errors import UserError
 from attnbench.spec.dtype import Dtype
 
 DOCTESTED = [
-    "attnbench.api", "attnbench.catalog", "attnbench.catalog.hardware", "attnbench.errors",
-    "attnbench.units", "attnbench.spec.dtype",
+    "attnbench.api", "attnbench.api_plan", "attnbench.catalog", "attnbench.catalog.hardware",
+    "attnbench.errors", "attnbench.units", "attnbench.spec.dtype",
     *(f"attnbench.calc.{module.name}" for module in pkgutil.iter_modules(calc.__path__)),
     *(f"attnbench.engines.{module.name}" for module in pkgutil.iter_modules(engines.__path__)),
 ]  # fmt: skip
@@ -103,3 +104,20 @@ def test_a_wrong_semantics_offers_the_nearest() -> None:
     with pytest.raises(UserError) as caught:
         attnbench.kv_cache("gpt2", semantics="transformer")
     assert caught.value.hint == "Did you mean transformers?"
+
+
+def test_plan_answers_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    from attnbench import plan
+    from attnbench.cli import run
+
+    words = ["plan", "llama-3-8b", "--gpus", "h100-sxm,l40s", "--users", "16", "--json"]
+    assert run([*words, "--price", "l40s=0.5"]) == 0
+    told = json.loads(capsys.readouterr().out)["recommended"]
+    made = plan("llama-3-8b", gpus=["h100-sxm", "l40s"], users=16, prices={"l40s": 0.5})
+    best = made.recommended
+    assert (best.gpu, best.gpus, best.tp, best.batch) == (
+        told["gpu"], told["gpus"], told["tp"], told["batch"],
+    )  # fmt: skip
+    assert best.itl_s == pytest.approx(told["itl_s"], rel=1e-12)
+    with pytest.raises(UserError, match="engine"):
+        plan("llama-3-8b", engine="vlm")

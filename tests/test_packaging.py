@@ -23,7 +23,7 @@ LAYERS = [
     {"measure", "validation", "verification", "gate", "aot", "calibration"},
     {"quality", "phases"},
     {"report"},
-    {"commands", "api"},
+    {"commands", "api", "api_plan"},
     {"cli", "__main__"},
 ]
 
