@@ -76,6 +76,9 @@ _HALF_FEATURED = {
     ("sm_100", 64): ForwardConfig(128, 64, 8, 3),
     ("sm_100", 128): ForwardConfig(128, 64, 8, 3),
 }
+# On sm_80 a soft-cap spills 40 bytes of 4 warps with Triton 3.9; 8 warps have room for it, but
+# spill 8 with guarded loads alone.
+_HALF_COSTLY = {("sm_80", 64): ForwardConfig(128, 32, 8, 3)}
 # fp32. On NVIDIA the dots are IEEE multiply-adds on the plain cores, and registers the
 # limit; AMD has a matrix instruction for them.
 _SINGLE_NVIDIA = {
@@ -130,7 +133,9 @@ def config_for(
     # sm_86 has sm_80's code and less shared memory, for which these are small enough.
     at = ("sm_80" if known == "sm_86" else known, block_d)
     config = (_HALF_TMA if entry == TMA else _HALF)[at]
-    if featured or seq_kv % config.block_n:
+    if featured and entry == POINTER and at in _HALF_COSTLY:
+        config = _HALF_COSTLY[at]
+    elif featured or seq_kv % config.block_n:
         config = (_HALF_FEATURED_TMA if entry == TMA else _HALF_FEATURED).get(at, config)
     elif causal and entry == POINTER:
         config = _HALF_CAUSAL.get(at, config)
