@@ -176,6 +176,21 @@ with (run / "results.csv").open("w", newline="") as file:
 '''
 
 
+TAKES_A_TURN = """
+import os, time
+from pathlib import Path
+begun = time.monotonic()
+turns = os.environ.get("ATTNBENCH_TURNS", "")
+(run / "turns").write_text(turns)
+if turns:
+    mine, theirs = (os.open(pipe, os.O_RDWR) for pipe in turns.split(":"))
+    os.read(mine, 1)
+    os.write(theirs, b"t")
+    time.sleep(0.3)
+(run / "when").write_text(json.dumps([begun, time.monotonic()]))
+"""
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with a fake attnbench; its last commit's times are as they were."""
@@ -314,13 +329,62 @@ def test_what_is_exact_is_done_by_the_first_pair_alone(repository: Path) -> None
     )  # fmt: skip
     preset = msgspec.structs.replace(load_preset("smoke", "cpu"), grids=[grid])
     job = Job(preset=preset, device="cpu")
-    runs = run_pairs(tree, tree, job, repository / "runs", pairs=3, tell=print)
+    runs = run_pairs(tree, tree, job, repository / "runs", pairs=3, tell=print).runs
     briefs = [json.loads((repository / "runs" / f"0{n}.json").read_text()) for n in range(3)]
     assert [brief["grids"][0]["backends"] for brief in briefs] == [
         ["eager", "sdpa", "triton"], ["eager"], ["eager"],
     ]  # fmt: skip
     memory = [read_rows(before / "results.csv")[0].peak_memory_bytes for before, _ in runs]
     assert memory == [timed[0].peak_memory_bytes, None, None]
+
+
+def test_pairs_run_at_once_and_in_turn_after_one_that_is_exact(repository: Path) -> None:
+    (repository / "attnbench" / "measure").mkdir()
+    (repository / "attnbench" / "measure" / "turns.py").write_text("")
+    program = repository / "attnbench" / "__main__.py"
+    program.write_text(FAKE + TAKES_A_TURN)
+    tree = Tree(name="t", folder=repository, import_path=str(repository))
+    job = Job(preset=load_preset("smoke", "cpu"), device="cpu")
+    made = run_pairs(tree, tree, job, repository / "runs", pairs=3, tell=print)
+    assert made.timed_from == 1
+    assert len(made.runs) == 4
+    for number, pair in enumerate(made.runs):
+        turns = [(run / "turns").read_text() for run in pair]
+        if number == 0:
+            assert turns == ["", ""]
+        else:
+            assert turns[0].split(":") == turns[1].split(":")[::-1] != [""]
+            times = [json.loads((run / "when").read_text()) for run in pair]
+            assert max(begun for begun, _ in times) < min(ended for _, ended in times)
+    alone = msgspec.structs.replace(job, memory=False)
+    again = run_pairs(tree, tree, alone, repository / "again", pairs=3, tell=print)
+    assert (len(again.runs), again.timed_from) == (3, 0)
+
+
+def test_a_side_that_fails_does_not_hold_up_the_other(repository: Path) -> None:
+    (repository / "attnbench" / "measure").mkdir()
+    (repository / "attnbench" / "measure" / "turns.py").write_text("")
+    gone = repository.parent / "gone"
+    shutil.copytree(repository / "attnbench", gone / "attnbench")
+    (gone / "attnbench" / "__main__.py").write_text("raise SystemExit(9)")
+    here = Tree(name="t", folder=repository, import_path=str(repository))
+    there = Tree(name="gone", folder=gone, import_path=str(gone))
+    job = Job(preset=load_preset("smoke", "cpu"), device="cpu", memory=False)
+    with pytest.raises(NotComparableError, match="exit code 9"):
+        run_pairs(there, here, job, repository / "runs", pairs=3, tell=print)
+
+
+def test_rounds_that_lie_beside_each_other_are_paired() -> None:
+    """A machine that doubles its speed from round to round leaves the ratio as it is."""
+    rows = make_rows(6)
+    drift = {0: 1.0, 1: 2.0, 2: 0.5}
+
+    def side(factor: float) -> Run:
+        rounds = {r.key: {n: r.time_ms * factor * d for n, d in drift.items()} for r in rows}
+        return build_run(label="run", rows=rows, rounds_ms=rounds)
+
+    found = check_pairs([(side(1.0), side(1.2))] * 3, TIME)
+    assert [v.ratio for v in times(found).values()] == pytest.approx([1.2] * 6)
 
 
 def test_selfcheck_records_the_noise(

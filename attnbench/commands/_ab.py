@@ -103,19 +103,20 @@ def _judged(
             made = tempfile.TemporaryDirectory(prefix="attnbench-runs-")
             folder = Path(stack.enter_context(made)) / "pairs"
 
-        def run(work: Job, into: Path) -> Pairs:
-            found = run_pairs(before, now, work, into, pairs=asked.pairs, tell=_tell)
-            return [(read_run(first), read_run(second)) for first, second in found]
+        def run(work: Job, into: Path) -> tuple[Pairs, int]:
+            made = run_pairs(before, now, work, into, pairs=asked.pairs, tell=_tell)
+            read = [(read_run(first), read_run(second)) for first, second in made.runs]
+            return read, made.timed_from
 
-        pairs = run(job, folder.absolute())
-        outcome = check_pairs(pairs, limits)
+        pairs, timed_from = run(job, folder.absolute())
+        outcome = check_pairs(pairs, limits, timed_from=timed_from)
         slow = slower_variants(outcome)
         if slow:
             _tell(f"slower at first: {', '.join(sorted(slow))}; timing these again")
             work = msgspec.structs.replace(job.only(slow), memory=False)
-            again = run(work, folder.absolute() / "again")
+            again, _ = run(work, folder.absolute() / "again")
             outcome = confirmed(outcome, check_pairs(again, limits), asked.pairs)
-        return pairs, outcome
+        return pairs[timed_from:], outcome
 
 
 def _inside(spec: str, repository: Path) -> str:

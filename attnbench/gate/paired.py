@@ -33,8 +33,10 @@ MIN_PAIRS = 3
 Pairs = Sequence[tuple[Run, Run]]
 
 
-def check_pairs(pairs: Pairs, limits: Limits) -> Outcome:
+def check_pairs(pairs: Pairs, limits: Limits, *, timed_from: int = 0) -> Outcome:
     """Judge every point of the first run of `pairs`; a pair is a run before, and one now.
+
+    What is exact is the first pair's to say, time that of the pairs from `timed_from` on.
 
     Raises:
         NothingToDoError: the two share no point.
@@ -56,17 +58,17 @@ def check_pairs(pairs: Pairs, limits: Limits) -> Outcome:
         if reason is not None:
             found.append((key, TIME, {"verdict": Word.NOT_COMPARABLE, "reason": reason}))
         else:
-            timed[key] = _log_ratios(pairs, key)
+            timed[key] = _log_ratios(pairs[timed_from:], key)
     ratios = _ratios(timed, before, limits)
     words = timing.call(list(ratios.values()))
     found += [
-        (key, TIME, _shown(pairs, key, ratio, word, comparisons=len(ratios)))
+        (key, TIME, _shown(pairs[timed_from:], key, ratio, word, comparisons=len(ratios)))
         for (key, ratio), word in zip(ratios.items(), words, strict=True)
     ]
     errors = [r.error * math.sqrt(len(timed[k])) for k, r in ratios.items() if r.error is not None]
     return Outcome(
         verdicts=as_verdicts(found, point_labels({**now, **before}), limits),
-        between=f"{len(pairs)} interleaved pairs of fresh processes",
+        between=f"{len(pairs) - timed_from} interleaved pairs of fresh processes",
         between_sd=statistics.median(errors) if errors else None,
         new_points=len(now.keys() - before.keys()),
         same_device=True,
@@ -116,12 +118,16 @@ def _later_statuses(pairs: Pairs, key: Key) -> Iterator[exact.Found]:
 
 def _log_ratios(pairs: Pairs, key: Key) -> list[float]:
     """Log of now over before, a pair; pairs in which either has no time are left out."""
-    ratios = []
-    for before, now in pairs:
-        times = [run.rows[key].time_ms if key in run.rows else None for run in (before, now)]
-        if times[0] and times[1]:
-            ratios.append(math.log(times[1] / times[0]))
-    return ratios
+    return [ratio for before, now in pairs if (ratio := _log_ratio(before, now, key)) is not None]
+
+
+def _log_ratio(before: Run, now: Run, key: Key) -> float | None:
+    """The mean over rounds where both sides have them: a round lies beside the other's."""
+    first, second = before.rounds_ms.get(key, {}), now.rounds_ms.get(key, {})
+    if first and first.keys() == second.keys():
+        return statistics.fmean(math.log(second[n] / first[n]) for n in first)
+    times = [run.rows[key].time_ms if key in run.rows else None for run in (before, now)]
+    return math.log(times[1] / times[0]) if times[0] and times[1] else None
 
 
 def _ratios(

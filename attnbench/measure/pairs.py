@@ -1,8 +1,8 @@
 """Times two trees in turn: a fresh process of each, pair after pair, in one job.
 
 A process is a sweep of the tree's own code: what the two share is the contract of a run
-folder alone. In each pair the order is drawn, so that a drift of the machine falls on
-both alike.
+folder alone. The two of a pair run at once and take turns round by round (`turns`); one
+after the other where a tree's code is too old for that. In each pair the order is drawn.
 """
 
 import json
@@ -11,7 +11,10 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +23,7 @@ from attnbench.files import write_atomically
 from attnbench.measure.journal import RESULTS
 from attnbench.measure.preset import Preset
 from attnbench.measure.revision import Tree
+from attnbench.measure.turns import can_alternate, leave, two_sides
 from attnbench.spec.result import ResultRow, Status
 from attnbench.spec.results_csv import read_rows
 
@@ -69,13 +73,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, preset=preset)
 
 
-def run_pairs(
-    before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, tell: Tell
-) -> list[tuple[Path, Path]]:
-    """Run `pairs` pairs of sweeps; answer each pair's run folders, before and now.
+class Made(NamedTuple):
+    """The run folders of each pair, before and now; the pairs from `timed_from` on tell times."""
+
+    runs: list[tuple[Path, Path]]
+    timed_from: int
+
+
+def run_pairs(before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, tell: Tell) -> Made:
+    """Run `pairs` pairs of sweeps that are timed.
 
     The first pair does the whole job; the others time what it timed: what is exact need
-    not be repeated.
+    not be repeated. Where sides take turns and memory is measured, that is a pair of its
+    own before them: memory is a matter of processes that nothing runs beside.
 
     Raises:
         UserError: the folder cannot be used.
@@ -87,19 +97,46 @@ def run_pairs(
     except OSError as error:
         raise UserError(f"run folder {folder}: {error.strerror}") from None
     order = random.Random(job.preset.timing.seed)
+    alternate = can_alternate(before.import_path, now.import_path)
+    timed_from = 1 if alternate and job.memory else 0
     made = []
-    for number in range(pairs):
+    for number in range(pairs + timed_from):
         sides = [(before, folder / f"{number:02d}-before"), (now, folder / f"{number:02d}-now")]
         config = folder / f"{number:02d}.json"  # JSON is YAML, and needs no writer
         write_atomically(config, json.dumps(_brief(job.preset)))
-        for tree, run in order.sample(sides, 2):
-            tell(f"pair {number + 1} of {pairs}: {tree.name}")
-            _sweep(tree, job, config, run, lenient=tree is before)
+        drawn = order.sample(sides, 2)
+        sweeps = [partial(_sweep, tree, job, config, run, lenient=tree is before)
+                  for tree, run in drawn]  # fmt: skip
+        what = f"pair {number + 1 - timed_from} of {pairs}" if number >= timed_from else "exact"
+        if alternate and number >= timed_from:
+            tell(f"{what}: {drawn[0][0].name} and {drawn[1][0].name}, in turn")
+            _together(sweeps, folder)
+        else:
+            for (tree, _), sweep in zip(drawn, sweeps, strict=True):
+                tell(f"{what}: {tree.name}")
+                sweep({})
         made.append((sides[0][1], sides[1][1]))
         if number == 0:
             rows = [row for _, run in sides for row in read_rows(run / RESULTS)]
             job = msgspec.structs.replace(job.timed(rows), memory=False)
-    return made
+    return Made(made, timed_from)
+
+
+def _together(sweeps: Sequence[Callable[[dict[str, str]], None]], folder: Path) -> None:
+    """Run two sweeps at once, in turn; what one raises is raised when both have ended."""
+
+    def one(sweep: Callable[[dict[str, str]], None], environment: dict[str, str]) -> None:
+        try:
+            sweep(environment)
+        finally:
+            leave(environment)
+
+    with two_sides(folder) as sides, ThreadPoolExecutor(2) as pool:
+        ended = [pool.submit(one, *each) for each in zip(sweeps, sides, strict=True)]
+        for end in ended:
+            end.exception()
+    for end in ended:
+        end.result()
 
 
 def _brief(preset: Preset) -> object:
@@ -110,7 +147,9 @@ def _brief(preset: Preset) -> object:
     return whole
 
 
-def _sweep(tree: Tree, job: Job, config: Path, run: Path, *, lenient: bool) -> None:
+def _sweep(
+    tree: Tree, job: Job, config: Path, run: Path, environment: dict[str, str], *, lenient: bool
+) -> None:
     own = [word for each in job.variants for word in ("--variant", str(tree.folder / each))]
     done = subprocess.run(
         [
@@ -120,7 +159,7 @@ def _sweep(tree: Tree, job: Job, config: Path, run: Path, *, lenient: bool) -> N
             *own,
         ],
         cwd=tree.folder,
-        env=os.environ | {"PYTHONPATH": tree.import_path, "PYTHONSAFEPATH": "1"},
+        env=os.environ | {"PYTHONPATH": tree.import_path, "PYTHONSAFEPATH": "1"} | environment,
         capture_output=True,
         text=True,
         check=False,

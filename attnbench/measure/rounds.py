@@ -3,12 +3,14 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from attnbench.measure.preset import Timing
 from attnbench.measure.statistics import log_interval
 from attnbench.measure.timer import Call, Timer
+from attnbench.measure.turns import Turns
 
 WARM_CALL_MS = 50.0  # a call shorter than this is run once untimed when its turn comes
 _STEADY = 0.05
@@ -45,9 +47,13 @@ def warm_up(candidate: Candidate, timer: Timer, timing: Timing) -> None:
 
 
 def time_rounds(
-    candidates: Sequence[Candidate], timer: Timer, timing: Timing, say: Callable[[str], None]
+    candidates: Sequence[Candidate],
+    timer: Timer,
+    timing: Timing,
+    say: Callable[[str], None],
+    turns: Turns,
 ) -> None:
-    """Fill `rounds_ms` of each candidate.
+    """Fill `rounds_ms` of each candidate; after each, the other side of `turns` has its turn.
 
     Order is shuffled in every round from `timing.seed`, so that a drift of the
     machine falls on all alike. A candidate leaves when it is precise enough or has
@@ -60,6 +66,7 @@ def time_rounds(
         for candidate in running:
             say(candidate.label)
             _one_round(candidate, timer, timing)
+            turns.pass_on(partial(say, candidate.label))
         if done >= timing.rounds:
             running = [c for c in running if not _finished(c, timing)]
         if not running:

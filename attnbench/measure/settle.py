@@ -9,6 +9,7 @@ from attnbench.measure import memory, worker
 from attnbench.measure.isolation import Ended, run_isolated
 from attnbench.measure.plan import Group, Point
 from attnbench.measure.telemetry import Reading
+from attnbench.measure.turns import Turns
 from attnbench.measure.worker import GroupJob, GroupOutcome, Outcome
 from attnbench.spec.result import Status
 from attnbench.units import GIB
@@ -52,6 +53,7 @@ def settle(plan: "Plan", group: Group) -> Settled:
         if ended.failed is None:
             _take(made, ended.result)
             break
+        Turns.of_environment().give()  # it died with it
         failure = Outcome(status=_STATUS_OF_FAILURE[ended.failed], note=ended.reason)
         if ended.at:
             made.outcomes[int(ended.at)] = failure

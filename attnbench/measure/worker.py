@@ -17,6 +17,7 @@ from attnbench.measure.preset import Timing
 from attnbench.measure.rounds import Candidate, time_rounds, warm_up
 from attnbench.measure.telemetry import Reading, look
 from attnbench.measure.timer import Call, Rotated, copies_needed, make_timer
+from attnbench.measure.turns import Turns
 from attnbench.spec.attention import Mode
 from attnbench.spec.result import Status
 
@@ -68,11 +69,16 @@ def probe(wanted: str, say: Say) -> Device:
 
 def run_group(job: GroupJob, say: Say) -> GroupOutcome:
     """Job: prove each point of a group right, then time those that are, interleaved."""
-    runner = _Runner(job, say)
-    for index, point in enumerate(job.group.points):
-        if index not in job.skip:
-            runner.prove(index, point)
-    return runner.finish()
+    turns = Turns.of_environment()
+    turns.take(lambda: say(""))
+    try:
+        runner = _Runner(job, say, turns)
+        for index, point in enumerate(job.group.points):
+            if index not in job.skip:
+                runner.prove(index, point)
+        return runner.finish()
+    finally:
+        turns.give()
 
 
 # autograd.grad imports it, and sympy, at its first call: a second that is no kernel's own.
@@ -82,9 +88,10 @@ _GRAD_IMPORTS = "torch.fx.experimental.symbolic_shapes"
 class _Runner:
     """One group in one process: inputs and references are made once and shared."""
 
-    def __init__(self, job: GroupJob, say: Say) -> None:
+    def __init__(self, job: GroupJob, say: Say, turns: Turns) -> None:
         self.job = job
         self.say = say
+        self.turns = turns
         self.outcomes: dict[int, Outcome] = {}
         self.calls: dict[int, Call] = {}
         self.seconds = {"check": 0.0, "setup": 0.0, "memory": 0.0}
@@ -190,7 +197,8 @@ class _Runner:
         for candidate in list(candidates.values()):
             self.say(candidate.label)
             warm_up(candidate, self.timer, self.job.timing)
-        time_rounds(list(candidates.values()), self.timer, self.job.timing, self.say)
+        self.turns.pass_on(lambda: self.say(""))
+        time_rounds(list(candidates.values()), self.timer, self.job.timing, self.say, self.turns)
 
 
 def build_call(
