@@ -1,15 +1,19 @@
 """Two sweeps take turns: strictly, without waiting for one that has left."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from attnbench.measure import turns
-from attnbench.measure.turns import VARIABLE, Turns, can_alternate, leave, two_sides
+from attnbench.measure.turns import VARIABLE, Turns, leave, same_cores, two_sides
 
-pytestmark = pytest.mark.skipif(not can_alternate(), reason="no named pipes here")
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 
 
 def silent() -> None:
@@ -84,12 +88,20 @@ def test_one_who_waits_says_so_and_gives_up_on_the_dead(
         waiting.pass_on(silent)
 
 
-def test_code_of_before_turns_is_timed_one_after_the_other(tmp_path: Path) -> None:
-    old, new, user = tmp_path / "old", tmp_path / "new", tmp_path / "user"
-    (old / "attnbench" / "measure").mkdir(parents=True)
-    (new / "attnbench" / "measure").mkdir(parents=True)
-    (new / "attnbench" / "measure" / "turns.py").write_text("")
-    user.mkdir()
-    assert can_alternate(str(new), str(user), "")
-    assert not can_alternate(str(old), str(new))
-    assert not can_alternate(f"{user}:{old}")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone says which cores")
+def test_fewer_threads_than_cores_share_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_cores = os.sched_getaffinity(0)
+    count = "import os; print(sorted(os.sched_getaffinity(0)))"
+
+    def cores_of_a_child() -> str:
+        with same_cores(), ThreadPoolExecutor(1) as pool:
+            ran = pool.submit(subprocess.run, [sys.executable, "-c", count], stdout=subprocess.PIPE)
+            return ran.result().stdout.decode().strip()
+
+    for threads in ("", "many", "0", str(len(all_cores))):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert cores_of_a_child() == str(sorted(all_cores))
+    if len(all_cores) > 1:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert cores_of_a_child() == str(sorted(all_cores)[-1:])
+    assert os.sched_getaffinity(0) == all_cores

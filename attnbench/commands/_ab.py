@@ -13,6 +13,7 @@ import typer
 from attnbench.catalog.yaml_file import read_yaml
 from attnbench.errors import UserError
 from attnbench.gate.check import Outcome
+from attnbench.gate.exact import MEMORY
 from attnbench.gate.paired import MIN_PAIRS, Pairs, check_pairs, confirmed, slower_variants
 from attnbench.gate.runs import read_run
 from attnbench.gate.verdict import Limits
@@ -80,7 +81,8 @@ def compare_revisions(ref: str, asked: Asked, limits: Limits) -> tuple[Tree, Pai
     """
     repository = repository_root(Path.cwd())
     own = tuple(_inside(each, repository) for each in asked.own)
-    job = msgspec.structs.replace(asked.job(), variants=own)
+    memory = bool({*MEMORY} & {*limits.metrics})
+    job = msgspec.structs.replace(asked.job(), variants=own, memory=memory)
     with checked_out(repository, ref) as (before, now):
         return before, *_judged(before, now, job, asked, limits)
 

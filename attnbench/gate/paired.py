@@ -122,10 +122,10 @@ def _log_ratios(pairs: Pairs, key: Key) -> list[float]:
 
 
 def _log_ratio(before: Run, now: Run, key: Key) -> float | None:
-    """The mean over rounds where both sides have them: a round lies beside the other's."""
+    """The median over rounds where both sides have them: a round lies beside the other's."""
     first, second = before.rounds_ms.get(key, {}), now.rounds_ms.get(key, {})
     if first and first.keys() == second.keys():
-        return statistics.fmean(math.log(second[n] / first[n]) for n in first)
+        return statistics.median(math.log(second[n] / first[n]) for n in first)
     times = [run.rows[key].time_ms if key in run.rows else None for run in (before, now)]
     return math.log(times[1] / times[0]) if times[0] and times[1] else None
 

@@ -23,11 +23,11 @@ from attnbench.files import write_atomically
 from attnbench.measure.journal import RESULTS
 from attnbench.measure.preset import Preset
 from attnbench.measure.revision import Tree
-from attnbench.measure.turns import can_alternate, leave, two_sides
+from attnbench.measure.turns import leave, same_cores, two_sides
 from attnbench.spec.result import ResultRow, Status
 from attnbench.spec.results_csv import read_rows
 
-ROUNDS = 3  # of a process: its median is one figure
+ROUNDS = 5  # of a process: their median is one figure
 _CODES_WITH_ROWS = (0, 3)  # 3: every point failed, and their rows say why
 
 Tell = Callable[[str], None]
@@ -97,7 +97,7 @@ def run_pairs(before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, te
     except OSError as error:
         raise UserError(f"run folder {folder}: {error.strerror}") from None
     order = random.Random(job.preset.timing.seed)
-    alternate = can_alternate(before.import_path, now.import_path)
+    alternate = hasattr(os, "mkfifo") and _takes_turns(before) and _takes_turns(now)
     timed_from = 1 if alternate and job.memory else 0
     made = []
     for number in range(pairs + timed_from):
@@ -122,6 +122,19 @@ def run_pairs(before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, te
     return Made(made, timed_from)
 
 
+def _takes_turns(tree: Tree) -> bool:
+    """Whether the attnbench that a sweep of `tree` would run knows turns."""
+    probe = [sys.executable, "-c", f"import {two_sides.__module__}"]
+    ran = subprocess.run(
+        probe, cwd=tree.folder, env=_environment(tree), capture_output=True, check=False
+    )
+    return ran.returncode == 0
+
+
+def _environment(tree: Tree) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": tree.import_path, "PYTHONSAFEPATH": "1"}
+
+
 def _together(sweeps: Sequence[Callable[[dict[str, str]], None]], folder: Path) -> None:
     """Run two sweeps at once, in turn; what one raises is raised when both have ended."""
 
@@ -131,7 +144,7 @@ def _together(sweeps: Sequence[Callable[[dict[str, str]], None]], folder: Path) 
         finally:
             leave(environment)
 
-    with two_sides(folder) as sides, ThreadPoolExecutor(2) as pool:
+    with two_sides(folder) as sides, same_cores(), ThreadPoolExecutor(2) as pool:
         ended = [pool.submit(one, *each) for each in zip(sweeps, sides, strict=True)]
         for end in ended:
             end.exception()
@@ -159,7 +172,7 @@ def _sweep(
             *own,
         ],
         cwd=tree.folder,
-        env=os.environ | {"PYTHONPATH": tree.import_path, "PYTHONSAFEPATH": "1"} | environment,
+        env=_environment(tree) | environment,
         capture_output=True,
         text=True,
         check=False,
