@@ -124,9 +124,17 @@ def run_pairs(before: Tree, now: Tree, job: Job, folder: Path, *, pairs: int, te
 
 def _takes_turns(tree: Tree) -> bool:
     """Whether the attnbench that a sweep of `tree` would run knows turns."""
-    probe = [sys.executable, "-c", f"import {two_sides.__module__}"]
+    # Not by an import of `turns`: an editable install would answer for a tree without it.
+    probe = (
+        "import attnbench, pathlib, sys;"
+        "sys.exit(not pathlib.Path(attnbench.__path__[0], 'measure', 'turns.py').is_file())"
+    )
     ran = subprocess.run(
-        probe, cwd=tree.folder, env=_environment(tree), capture_output=True, check=False
+        [sys.executable, "-c", probe],
+        cwd=tree.folder,
+        env=_environment(tree),
+        capture_output=True,
+        check=False,
     )
     return ran.returncode == 0
 
