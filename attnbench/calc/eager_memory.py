@@ -182,7 +182,8 @@ def feature_workspace(shape: AttentionShape, mode: Mode, *, features: int, proje
 def projection_workspace(shape: AttentionShape, mode: Mode, *, rank: int) -> int:
     """What Linformer holds: E and F, drawn in fp32 and then in its dtype, or a call's.
 
-    A call has the projected keys and values, which are few. What `prepare` let go before
+    A call has the projected keys and values, which are few; its backward the gradient of
+    keys or values by heads, before they are one tensor. What `prepare` let go before
     there were results weighs only as far as it was more than they are.
     """
     projections = 2 * rank * shape.seq_kv
@@ -192,7 +193,8 @@ def projection_workspace(shape: AttentionShape, mode: Mode, *, rank: int) -> int
     made = 2 * shape.batch * shape.kv_heads * rank * shape.head_dim * (2 if backward else 1)
     sums = _wide(shape) * shape.batch * shape.heads * shape.seq_q
     copied = 0 if shape.dtype is Dtype.FP32 else held
-    running = held + shape.dtype.bytes_of(made) + sums
+    by_heads = shape.batch * shape.kv_heads * shape.seq_kv * shape.head_dim if backward else 0
+    running = held + shape.dtype.bytes_of(made + by_heads) + sums
     return max(drawn + copied - result_bytes(shape, mode), running)
 
 

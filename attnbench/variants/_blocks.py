@@ -156,11 +156,13 @@ class _Masks:
         return self.made[key]
 
     def _make(self, block: Block) -> _Mask:
-        query = _positions(block.queries, self.device)[:, None]
+        # Distances of 32 bits: making a mask is touching memory.
+        query = _positions(block.queries, self.device).int()[:, None]
         whole = sum(len(keys) for keys in block.whole)
         parts = [torch.ones(len(block.queries), whole, dtype=torch.bool, device=self.device)]
         for keys in block.partial:
-            parts.append(self.pattern.allows(query, _positions(keys, self.device)[None, :]))
+            key = _positions(keys, self.device).int()[None, :]
+            parts.append(self.pattern.allows(query, key))
         mask = torch.cat(parts, 1).repeat(self.copies, 1)
         empty = ~mask.any(1, keepdim=True)
         mask = mask | empty

@@ -91,8 +91,21 @@ def _forward(
     e, f, lens = state
     key, value = without_padding(key, lens), without_padding(value, lens)
     return torch.nn.functional.scaled_dot_product_attention(
-        query, e @ key, f @ value, enable_gqa=query.shape[1] != key.shape[1]
+        query, _project(e, key), _project(f, value), enable_gqa=query.shape[1] != key.shape[1]
     )
+
+
+def _project(projection: "Tensor", rows: "Tensor") -> "Tensor":
+    """[rank, seq_kv] times [batch, kv_heads, seq_kv, head_dim], head by head on a CPU.
+
+    There a product that is broadcast over heads copies the projection for each of them.
+    """
+    import torch
+
+    if rows.device.type != "cpu":
+        return projection @ rows
+    made = [projection @ head for head in rows.flatten(0, 1)]
+    return torch.stack(made).unflatten(0, rows.shape[:2])
 
 
 def _learn(
