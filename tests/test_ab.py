@@ -14,7 +14,7 @@ from _gate_runs import make_rows, write_run
 from attnbench.cli import run
 from attnbench.errors import NotComparableError, UserError
 from attnbench.gate.check import Outcome
-from attnbench.gate.paired import check_pairs, confirmed
+from attnbench.gate.paired import check_pairs, confirm
 from attnbench.gate.runs import Run, build_run
 from attnbench.gate.selfcheck import noise_floor
 from attnbench.gate.verdict import Limits, Verdict, Word
@@ -70,9 +70,10 @@ def test_no_alarm_on_unchanged_code(pairs: int) -> None:
 def test_no_alarm_under_bursts_of_load_once_it_is_confirmed() -> None:
     rows = make_rows(200)
     for seed in range(20):
-        first = check_pairs(simulated(rows, seed, bursts=0.3), TIME)
-        second = check_pairs(simulated(rows, 1000 + seed, bursts=0.3), TIME)
-        assert Word.SLOWER not in confirmed(first, second, 10).counts
+        pairs = simulated(rows, seed, bursts=0.3)
+        further = simulated(rows, 1000 + seed, bursts=0.3)
+        found = confirm(check_pairs(pairs, TIME), pairs, further, TIME)
+        assert Word.SLOWER not in found.counts
 
 
 def test_a_slowdown_of_a_tenth_is_called_ninety_five_times_of_a_hundred() -> None:
@@ -80,9 +81,9 @@ def test_a_slowdown_of_a_tenth_is_called_ninety_five_times_of_a_hundred() -> Non
     planted = dict.fromkeys(range(0, 120, 6), 1.1)  # 20 points a check
     called = 0
     for seed in range(10):
-        first = check_pairs(simulated(rows, seed, slower=planted), TIME)
-        second = check_pairs(simulated(rows, 500 + seed, slower=planted), TIME)
-        both = confirmed(first, second, 10)
+        pairs = simulated(rows, seed, slower=planted)
+        further = simulated(rows, 500 + seed, slower=planted)
+        both = confirm(check_pairs(pairs, TIME), pairs, further, TIME)
         called += len(both.failed)
         assert {v.point for v in both.failed} <= {rows[i].label for i in planted}
     assert called >= 0.95 * 200
@@ -97,12 +98,25 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 def test_one_slow_batch_alone_is_unsure() -> None:
     rows = make_rows(30)
-    first = check_pairs(simulated(rows, 1, slower={4: 1.5}), TIME)
+    pairs = simulated(rows, 1, slower={4: 1.5})
+    first = check_pairs(pairs, TIME)
     assert [v.verdict for v in first.failed] == [Word.SLOWER]
-    found = confirmed(first, check_pairs(simulated(rows, 2), TIME), 10)
-    verdict = times(found)[rows[4].label]
-    assert (verdict.verdict, verdict.failed) == (Word.UNSURE, False)
-    assert "not in 10 further pairs" in verdict.reason
+    for then in (1.0, 1.03):  # all twenty pairs together are surely over the limit in both
+        found = confirm(first, pairs, simulated(rows, 2, slower={4: then}), TIME)
+        verdict = times(found)[rows[4].label]
+        assert (verdict.verdict, verdict.failed) == (Word.UNSURE, False)
+        assert "not surely so in 10 further pairs" in verdict.reason
+
+
+def test_a_slowdown_need_not_prove_its_size_twice() -> None:
+    """Further pairs noisier than the first still confirm what all pairs together show."""
+    rows = make_rows(30)
+    pairs = simulated(rows, 1, slower={4: 1.1})
+    further = simulated(rows, 2, slower={4: 1.1}, noise=0.04)
+    alone = times(check_pairs(further, TIME))[rows[4].label]
+    assert alone.verdict is not Word.SLOWER
+    found = confirm(check_pairs(pairs, TIME), pairs, further, TIME)
+    assert [v.point for v in found.failed] == [rows[4].label]
 
 
 @pytest.mark.parametrize(

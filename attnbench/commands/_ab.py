@@ -14,7 +14,7 @@ from attnbench.catalog.yaml_file import read_yaml
 from attnbench.errors import UserError
 from attnbench.gate.check import Outcome
 from attnbench.gate.exact import MEMORY
-from attnbench.gate.paired import MIN_PAIRS, Pairs, check_pairs, confirmed, slower_variants
+from attnbench.gate.paired import MIN_PAIRS, Pairs, check_pairs, confirm, slower_variants
 from attnbench.gate.runs import read_run
 from attnbench.gate.verdict import Limits
 from attnbench.measure.pairs import Job, run_pairs
@@ -112,13 +112,14 @@ def _judged(
 
         pairs, timed_from = run(job, folder.absolute())
         outcome = check_pairs(pairs, limits, timed_from=timed_from)
+        timed = pairs[timed_from:]
         slow = slower_variants(outcome)
         if slow:
             _tell(f"slower at first: {', '.join(sorted(slow))}; timing these again")
             work = msgspec.structs.replace(job.only(slow), memory=False)
             again, _ = run(work, folder.absolute() / "again")
-            outcome = confirmed(outcome, check_pairs(again, limits), asked.pairs)
-        return pairs[timed_from:], outcome
+            outcome = confirm(outcome, timed, again, limits)
+        return timed, outcome
 
 
 def _inside(spec: str, repository: Path) -> str:

@@ -25,7 +25,7 @@ from attnbench.gate.check import (
 from attnbench.gate.noise import Part, moderate
 from attnbench.gate.runs import Run, point_labels
 from attnbench.gate.times import judged
-from attnbench.gate.verdict import Key, Limits, Word
+from attnbench.gate.verdict import Key, Limits, Verdict, Word
 from attnbench.spec.result import ResultRow, Status
 
 MIN_PAIRS = 3
@@ -75,29 +75,38 @@ def check_pairs(pairs: Pairs, limits: Limits, *, timed_from: int = 0) -> Outcome
     )
 
 
-def confirmed(first: Outcome, second: Outcome, pairs: int) -> Outcome:
-    """`first`, with what it calls slower called so only if `second` does too.
+def confirm(first: Outcome, pairs: Pairs, further: Pairs, limits: Limits) -> Outcome:
+    """`first`, which judged `pairs`, with what it calls slower so only if `further` agree.
 
-    `second` judges `pairs` further pairs of the points that `first` found slower. Noise
-    that passes once in a hundred checks passes twice in ten thousand.
+    The further pairs alone must show the point surely slower (their 95% interval is above
+    1), and by more than is allowed; and all pairs together that it surely is by more.
+    What is as fast as before thus passes one time in forty of those that the first pairs
+    called; a true slowdown is not asked to prove its size twice.
     """
-    again = {(v.point, v.metric): v for v in second.verdicts}
+    alone = {v.point: v for v in check_pairs(further, limits).verdicts if v.metric == TIME}
+    together = check_pairs([*pairs, *further], limits)
+    sure = {v.point for v in together.verdicts if v.metric == TIME and v.failed}
     verdicts = []
     for verdict in first.verdicts:
         if verdict.metric == TIME and verdict.failed:
-            then = again.get((verdict.point, TIME))
-            if then is not None and then.failed:
-                reason = f"{verdict.reason}; {pairs} further pairs: {then.ratio:.3g} times"
+            then = alone.get(verdict.point)
+            if verdict.point in sure and then is not None and _slower(then, limits):
+                reason = f"{verdict.reason}; {len(further)} further pairs: {then.ratio:.3g} times"
                 verdict = msgspec.structs.replace(verdict, reason=reason)
             else:
                 verdict = msgspec.structs.replace(
                     verdict,
                     verdict=Word.UNSURE,
                     failed=False,
-                    reason=f"slower at first, and not in {pairs} further pairs",
+                    reason=f"slower at first, and not surely so in {len(further)} further pairs",
                 )
         verdicts.append(verdict)
     return msgspec.structs.replace(first, verdicts=worst_first(verdicts))
+
+
+def _slower(verdict: Verdict, limits: Limits) -> bool:
+    low, ratio = verdict.ratio_low, verdict.ratio
+    return low is not None and ratio is not None and low > 1 and ratio > limits.max_slowdown
 
 
 def slower_variants(outcome: Outcome) -> frozenset[str]:
