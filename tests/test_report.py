@@ -14,6 +14,7 @@ from _gate_runs import make_rows, write_run
 
 from attnbench.report.chart import Chart, Mark, specification, svg_of
 from attnbench.report.run_charts import run_charts
+from attnbench.report.sweep_document import sweep_document
 
 VOID = {"meta", "br", "path", "rect", "line"}
 
@@ -171,3 +172,10 @@ def test_what_cannot_be_reported_is_said(
     ran = attnbench("report", str(folder), "--format", "html")
     assert ran.code == 3
     assert "attnbench[report]" in ran.err
+
+
+def test_a_length_that_a_variant_was_not_asked_is_an_empty_cell() -> None:
+    long, short = (replace(make_rows(1)[0], seq_q=n, seq_kv=n) for n in (2048, 1024))
+    checked = replace(short, backend="triton", status="interpreted", time_ms=None)
+    (table,) = sweep_document([short, long, checked], Path("run"), slopes={}).tables
+    assert [row[0:3] for row in table.rows][1] == ["naive/triton", "checked", None]

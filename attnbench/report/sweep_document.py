@@ -74,7 +74,7 @@ def _pivot(shape: dict[str, Any], part: Any, slopes: dict[Any, float]) -> Table:
                 f"{variant}/{backend}"
                 + (settings and f" [{settings}]")
                 + ("" if causal or decode else " (not causal)"),
-                *(times.get(n) for n in lengths),
+                *(times.dropna().get(n) for n in lengths),
                 slopes.get((variant, backend, settings, causal, *shape.values())),
                 figures.get("speedup_vs_naive"),
                 figures.get("workspace_bytes"),

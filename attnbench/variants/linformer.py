@@ -104,8 +104,8 @@ def _project(projection: "Tensor", rows: "Tensor") -> "Tensor":
 
     if rows.device.type != "cpu":
         return projection @ rows
-    made = [projection @ head for head in rows.flatten(0, 1)]
-    return torch.stack(made).unflatten(0, rows.shape[:2])
+    made = torch.stack([projection @ head for head in rows.flatten(0, 1)])
+    return made.reshape(*rows.shape[:2], *made.shape[1:])
 
 
 def _learn(
