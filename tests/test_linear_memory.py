@@ -140,14 +140,38 @@ def test_what_is_predicted_is_held_to_within_a_factor_of_two(
     name: str, mode: Mode, given: dict[str, Any]
 ) -> None:
     """Never less than was held, and at most twice it, a MiB aside: nothing tells that apart."""
-    variant, backend = load_variant(name), eager(name)
-    if not set(given) <= variant.features:
+    if not set(given) <= load_variant(name).features:
         pytest.skip("not a feature of it")
     for tokens, others in itertools.product((256, 1024, 2500), SHAPES[: 1 if given else None]):
-        shape = shape_of(name, tokens, **others)
-        params = variant.resolve(shape, settings_of(variant, given))
-        prepare = functools.partial(backend.prepare, shape, params, "cpu")
-        most = held(backend, shape, mode, prepare)
-        workspace = max(0, most - result_bytes(shape, mode))
-        predicted = backend.workspace_bytes(shape, mode, params)
-        assert workspace <= predicted <= 2 * workspace + (1 << 20), shape.label
+        is_held_as_predicted(name, mode, given, tokens, others)
+
+
+LONG_SHAPES: list[dict[str, Any]] = [
+    {"heads": heads, "kv_heads": 2, "dtype": dtype}
+    for heads, dtype in itertools.product((4, 2), (Dtype.BF16, Dtype.FP32))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # half a minute each on a quiet core
+@pytest.mark.parametrize("given", FEATURES, ids=lambda given: "-".join(given) or "plain")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_at_4k_to_16k_too(name: str, given: dict[str, Any]) -> None:
+    if not set(given) <= load_variant(name).features:
+        pytest.skip("not a feature of it")
+    for mode, tokens in itertools.product((Mode.FWD, Mode.FWD_BWD), (4000, 8192, 16000)):
+        for others in LONG_SHAPES:
+            is_held_as_predicted(name, mode, given, tokens, others)
+
+
+def is_held_as_predicted(
+    name: str, mode: Mode, given: dict[str, Any], tokens: int, others: dict[str, Any]
+) -> None:
+    variant, backend = load_variant(name), eager(name)
+    shape = shape_of(name, tokens, **others)
+    params = variant.resolve(shape, settings_of(variant, given))
+    prepare = functools.partial(backend.prepare, shape, params, "cpu")
+    most = held(backend, shape, mode, prepare)
+    workspace = max(0, most - result_bytes(shape, mode))
+    predicted = backend.workspace_bytes(shape, mode, params)
+    assert workspace <= predicted <= 2 * workspace + (1 << 20), shape.label

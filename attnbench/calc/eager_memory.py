@@ -80,22 +80,26 @@ def blocked_workspace(
     """What blocked attention holds: masks, copies of keys, and under features its scores.
 
     A forward holds a piece at a time. A backward keeps what the forward copied, the parts
-    of the output, and gradients of keys twice as parts are added; under features every
-    weight, in fp32 and in the dtype of the values.
+    of the output, and gradients of keys and values twice as parts are added; under features
+    every weight, in fp32 and in the dtype of the values.
     """
     found = count_blocks(shape, pattern, rows)
     masks = _masks(shape, found)
     if features.changes_scores or features.padding:
         backward = mode in (Mode.BWD, Mode.FWD_BWD)
         scores = _scored(shape, mode, features, found, found.scores)
-        return masks + scores + _parts(shape) * (4 if backward else 3)
+        if not backward:
+            return masks + scores + 3 * _parts(shape)
+        parts = _parts(shape) * (6 if features.sink_logit else 5)
+        return masks + scores + parts + _keys(shape, 6 if features.padding else 4)
     heads = shape.batch * shape.kv_heads
     copies = found.copied * heads * shape.head_dim
     at_once = min(copies, heads * found.piece // found.height * shape.head_dim)
     out = shape.batch * shape.heads * shape.seq_q * shape.head_dim
     keys = heads * shape.seq_kv * shape.head_dim
     if mode in (Mode.BWD, Mode.FWD_BWD):
-        return masks + shape.dtype.bytes_of(2 * copies + 2 * at_once + 3 * out + 4 * keys)
+        outs = 3 if shape.group > 1 else 1  # of one head a KV head the rows are views
+        return masks + shape.dtype.bytes_of(2 * copies + 2 * at_once + outs * out + 4 * keys)
     together = found.together * shape.group if copies else _ROWS_AT_ONCE
     views = min(2 * out + 2 * keys, 6 * heads * together * shape.head_dim)
     return masks + shape.dtype.bytes_of(_COPIES * at_once + views)
@@ -122,7 +126,10 @@ def strided_workspace(
         laid_out = 2 * shape.batch * shape.kv_heads * shape.seq_kv * shape.head_dim
         return masks + 6 * _parts(shape) + shape.dtype.bytes_of(laid_out)
     scores = found.scores + shape.seq_q * steps
-    parts = _parts(shape) * (11 if mode in (Mode.BWD, Mode.FWD_BWD) else 6)
+    if mode in (Mode.BWD, Mode.FWD_BWD):  # keys and values by residue, and gradients of both
+        parts = 12 * _parts(shape) + _keys(shape, 9 if features.padding else 7)
+    else:
+        parts = 6 * _parts(shape)
     return masks + _scored(shape, mode, features, found, scores) + parts
 
 
@@ -134,6 +141,13 @@ def _masks(shape: AttentionShape, found: Blocks) -> int:
 def _parts(shape: AttentionShape) -> int:
     """Bytes of outputs and log-sum-exps in fp32 (fp64 for fp64)."""
     return _wide(shape) * shape.batch * shape.heads * shape.seq_q * (shape.head_dim + 1)
+
+
+def _keys(shape: AttentionShape, tensors: int) -> int:
+    """Bytes of so many tensors of the size and dtype of the keys."""
+    return shape.dtype.bytes_of(
+        tensors * shape.batch * shape.kv_heads * shape.seq_kv * shape.head_dim
+    )
 
 
 def _scored(
@@ -170,12 +184,15 @@ def feature_workspace(shape: AttentionShape, mode: Mode, *, features: int, proje
     segment = wide * tokens * (heads * a_query + kv_heads * a_key)
     rows = shape.dtype.bytes_of(heads * shape.seq_q * shape.head_dim)
     if mode not in (Mode.BWD, Mode.FWD_BWD):
-        return max(segment, rows) + rows // 2  # parts of the output, then joined
+        # Parts of the output, then joined; the last segment is copied to fill its chunks.
+        return max(segment, rows) + rows // 2 + segment // 16
     pairs = (3 if projected else 2) * _CHUNK
     a_head = features + pairs + (3 if projected else 1) * shape.head_dim
     kept = heads * a_head + kv_heads * (features + 2 * sums)
-    if shape.dtype.bytes_of(1) < wide:  # query, key and value, widened
-        kept += 2 * (heads + kv_heads) * shape.head_dim
+    # Queries widened and gradients of their parts; keys and values widened.
+    kept += 2 * heads * shape.head_dim
+    if shape.dtype.bytes_of(1) < wide:
+        kept += 2 * kv_heads * shape.head_dim
     return wide * max(shape.seq_q, shape.seq_kv) * kept + segment // (1 if projected else 2)
 
 
