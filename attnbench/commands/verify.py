@@ -36,7 +36,7 @@ def verify(
     dtypes: Annotated[
         str | None, typer.Option(help="fp32,bf16,fp16,fp8,... Default: that ladder.")
     ] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds a check may take.", min=1.0)] = 120.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds without a reading.", min=1.0)] = 120.0,
     fmt: FormatOption = Format.TABLE,
     json: JsonOption = False,
     output: OutputOption = None,

@@ -130,7 +130,8 @@ def _text(error: Exception) -> str:
 def _find(module: ModuleType, name: str, file: str) -> Any:
     """NAME of the module; an object of it, where it is a class."""
     if not hasattr(module, name):
-        own = [n for n in vars(module) if not n.startswith("_")]
+        named = vars(module).items()
+        own = [n for n, x in named if n[0] != "_" and not isinstance(x, ModuleType)]
         raise unknown_name(f"name in {file}:", name, own)
     found = getattr(module, name)
     if not inspect.isclass(found):

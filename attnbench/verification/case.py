@@ -66,13 +66,14 @@ class Case:
         *,
         mode: Mode | None = None,
         causal: bool | None = None,
-        head_dim: int = 32,
+        head_dim: int | None = None,
         features: Params = NO_FEATURES,
         whole: bool = False,
     ) -> list[Point]:
         """The points of `scenes` that the backend supports, in each causal form it has.
 
-        `features` are score features to add to its settings. Under an interpreter the scenes
+        `features` are score features to add to its settings, `head_dim` stands in for the
+        scenes' own. Under an interpreter the scenes
         are those of `interpreted_scenes`.
 
         Raises:
@@ -99,13 +100,13 @@ class Case:
         return list(found.values())
 
     def _candidates(
-        self, dtype: Dtype, mode: Mode, scene: Scene, head_dim: int = 32
+        self, dtype: Dtype, mode: Mode, scene: Scene, head_dim: int | None = None
     ) -> Iterator[Point]:
         for causal in sorted(self.variant.causal_forms):
             shape = AttentionShape(
                 batch=scene.batch, heads=scene.heads, kv_heads=scene.kv_heads,
                 seq_q=1 if mode is Mode.DECODE else scene.seq_q, seq_kv=scene.seq_kv,
-                head_dim=head_dim, causal=causal, dtype=dtype,
+                head_dim=head_dim or scene.head_dim, causal=causal, dtype=dtype,
             )  # fmt: skip
             yield Point(
                 variant=self.variant.name,

@@ -14,14 +14,16 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 2
     heads: int = 4
     kv_heads: int = 2
+    head_dim: int = 32
 
 
 SQUARE = Scene(seq_q=67, seq_kv=67)  # odd: no block length divides it
 SHORT = Scene(seq_q=40, seq_kv=67)  # a query after keys: cross-attention, chunked prefill
 LONG = Scene(seq_q=67, seq_kv=40)  # causal: the first 27 rows see nothing
 ONE = Scene(seq_q=1, seq_kv=67)
+NARROW = Scene(seq_q=17, seq_kv=40, head_dim=40)  # tiles are powers of two: a part is padding
 WIDE = Scene(seq_q=600, seq_kv=600, small=False, batch=1, heads=2, kv_heads=1)
-ALL = (SQUARE, SHORT, LONG, ONE, WIDE)
+ALL = (SQUARE, SHORT, LONG, ONE, NARROW, WIDE)
 
 
 def interpreted_scenes(

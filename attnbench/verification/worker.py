@@ -1,5 +1,6 @@
 """What runs in a child process: one variant and backend through the checks."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import msgspec
@@ -65,13 +66,21 @@ def verify_subject(job: Job, say: Say) -> None:
         check = load_check(name)
         for dtype in job.dtypes if check.EVERY_DTYPE else able[:1]:
             if dtype in DTYPES or name == "precision":
-                tell(_run(case, name, check, dtype))
+                tell(_run(case, name, check, dtype, tell))
 
 
-def _run(case: Case, name: str, check: ModuleType, dtype: Dtype) -> Finding | Skip:
-    """One check in one dtype. What it raises is its finding, unless the device is broken."""
+def _run(
+    case: Case, name: str, check: ModuleType, dtype: Dtype, tell: Callable[[Word], None]
+) -> Finding | Skip:
+    """One check in one dtype. What it raises is its finding, unless the device is broken.
+
+    A word is told a reading: what compiles each shape anew is slow, and does not hang.
+    """
+    readings = []
     try:
-        readings = list(check.check(case, dtype))
+        for reading in check.check(case, dtype):
+            readings.append(reading)
+            tell(Begun(check=name))
     except NotApplicable as none:
         return _skip(case.subject, name, dtype, str(none))
     except Exception as error:
