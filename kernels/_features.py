@@ -128,11 +128,14 @@ def kernel_arguments(
 def compile_options(config: AnyConfig) -> dict[str, int | bool]:
     """How a kernel of `config` is compiled."""
     # Pinned: Triton 3.10 flips the fusion's default, which costs a tenth of the loop.
-    return {
+    options: dict[str, int | bool] = {
         "num_warps": config.num_warps,
         "num_stages": config.num_stages,
         "enable_fp_fusion": True,
     }
+    if config.max_registers:
+        options["maxnreg"] = config.max_registers
+    return options
 
 
 def strides(letter: str, tensor: Tensor) -> dict[str, int]:

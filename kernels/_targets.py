@@ -9,12 +9,17 @@ KIB = 1024
 
 
 class Config(NamedTuple):
-    """How one kernel is compiled: its tile, the warps of a program, the load pipeline."""
+    """How one kernel is compiled: its tile, the warps of a program, the load pipeline.
+
+    `max_registers` a thread, on NVIDIA: named, it ends ptxas' choice of its own, which may
+    be to spill a few bytes for one more program an SM. 0 leaves it that choice.
+    """
 
     block_m: int
     block_n: int
     num_warps: int
     num_stages: int
+    max_registers: int = 0
 
 
 class ForwardConfig(NamedTuple):
@@ -28,23 +33,10 @@ class ForwardConfig(NamedTuple):
     num_warps: int
     num_stages: int
     carry: int = 0
-
-
-class SparseConfig(NamedTuple):
-    """A `Config` of a block-sparse kernel.
-
-    `max_registers` a thread, on NVIDIA: named, it ends ptxas' choice of its own, which may
-    be to spill a few bytes for one more program an SM. 0 leaves it that choice.
-    """
-
-    block_m: int
-    block_n: int
-    num_warps: int
-    num_stages: int
     max_registers: int = 0
 
 
-AnyConfig = Config | ForwardConfig | SparseConfig
+AnyConfig = Config | ForwardConfig
 
 # Shared memory (LDS) that one program may ask for, bytes. Source: CUDA C++ programming
 # guide, table "technical specifications per compute capability"; CDNA 3 ISA guide.

@@ -9,11 +9,11 @@ from attnbench.calc.patterns import SlidingWindow
 from ._block_lists import make_lists
 from ._features import Features
 from ._launch import Ahead
-from ._targets import SparseConfig
+from ._targets import Config
 from .block_sparse import launches_dkdv, launches_dq, launches_fwd
 from .block_sparse_configs import config_for, tile_for
 
-CONFIG = SparseConfig
+CONFIG = Config
 # Name of a set of features to the settings of `block_sparse` that switch them on.
 FEATURES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -43,7 +43,7 @@ def ahead_of_time(
     head_dim: int,
     dtype: torch.dtype,
     features: str,
-    config: SparseConfig | None,
+    config: Config | None,
 ) -> Ahead:
     """The launch of `entry`, and what it is judged by: see `_launch.py`.
 

@@ -173,9 +173,9 @@ def _block_sparse_dq(
 @triton.jit
 def _add_dkdv(
     key_acc, value_acc, key, value, query_base, upward_base, lse_base, delta_base, slope_base,
-    ENTRIES, MASKS, first, stop, group, seq_q, seq_kv, key_at, inside, factor, cap,
+    ENTRIES, MASKS, first, stop, group, seq_q, seq_kv, key_at, factor, cap,
     stride_qh, stride_qt, stride_qd, stride_doh, stride_dot, stride_dod, head_dim,
-    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, LENS: tl.constexpr, PARTIAL: tl.constexpr,
+    ALIBI: tl.constexpr, SOFT_CAP: tl.constexpr, PARTIAL: tl.constexpr,
     STEPPED: tl.constexpr, WIDE: tl.constexpr,
     TILE_M: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr, PADDED: tl.constexpr,
@@ -271,9 +271,6 @@ def _block_sparse_dkdv(
     value_base = V + batch64 * stride_vb + kv_head64 * stride_vh
     value = tl.load(value_base + key64 * stride_vt + d[None, :] * stride_vd, in_tile, 0.0)
 
-    inside = there
-    if LENS:
-        inside = there & (key_at < tl.load(KV_LENS + batch).to(tl.int32))
     key_acc = tl.full((BLOCK_N, BLOCK_D), 0.0, tl.float32)
     value_acc = tl.full((BLOCK_N, BLOCK_D), 0.0, tl.float32)
     first, first_partial, stop = tl.load(item + 4), tl.load(item + 5), tl.load(item + 6)
@@ -283,18 +280,19 @@ def _block_sparse_dkdv(
     rows = (batch64 * heads + head) * seq_q
     key_acc, value_acc = _add_dkdv(
         key_acc, value_acc, key, value, query_base, upward_base, LSE + rows, DELTA + rows,
-        SLOPES + head, ENTRIES, MASKS, first, first_partial, group, seq_q, seq_kv, key_at, inside,
+        SLOPES + head, ENTRIES, MASKS, first, first_partial, group, seq_q, seq_kv, key_at,
         factor, cap, stride_qh, stride_qt, stride_qd, stride_doh, stride_dot, stride_dod, head_dim,
-        ALIBI, SOFT_CAP, LENS, False, STEPPED, WIDE, TILE_M, BLOCK_M, BLOCK_N, BLOCK_D, PADDED,
+        ALIBI, SOFT_CAP, False, STEPPED, WIDE, TILE_M, BLOCK_M, BLOCK_N, BLOCK_D, PADDED,
     )  # fmt: skip
     key_acc, value_acc = _add_dkdv(
         key_acc, value_acc, key, value, query_base, upward_base, LSE + rows, DELTA + rows,
-        SLOPES + head, ENTRIES, MASKS, first_partial, stop, group, seq_q, seq_kv, key_at, inside,
+        SLOPES + head, ENTRIES, MASKS, first_partial, stop, group, seq_q, seq_kv, key_at,
         factor, cap, stride_qh, stride_qt, stride_qd, stride_doh, stride_dot, stride_dod, head_dim,
-        ALIBI, SOFT_CAP, LENS, True, STEPPED, WIDE, TILE_M, BLOCK_M, BLOCK_N, BLOCK_D, PADDED,
+        ALIBI, SOFT_CAP, True, STEPPED, WIDE, TILE_M, BLOCK_M, BLOCK_N, BLOCK_D, PADDED,
     )  # fmt: skip
     key_acc *= scale
     if LENS:
+        inside = there & (key_at < tl.load(KV_LENS + batch).to(tl.int32))
         key_acc = tl.where(inside[:, None], key_acc, 0.0)
         value_acc = tl.where(inside[:, None], value_acc, 0.0)
     slot = -1

@@ -11,7 +11,7 @@ import triton
 
 from attnbench.errors import MachineError
 
-from ._targets import INTERPRETER, SparseConfig, family
+from ._targets import INTERPRETER, Config, family
 
 _TILE = 64
 _TILE_SINGLE = 32  # fp32: the dots are multiply-adds on the plain cores, and take registers
@@ -24,31 +24,32 @@ _INTERPRETED_TILE = 256
 # there is no room in the registers of 4 warps, and 8 want whole tiles, else they do half of
 # a product twice; on sm_90 4 warps have room for 16 queries at a time. The forward on sm_80 at
 # D 128: left the choice, 3.9's ptxas spills 8 bytes to fit three programs an SM, not two.
+# That on sm_90 at D 128 has three stages: with two, ALiBi spills 32 bytes with 3.9.
 _HALF = {
-    ("fwd", "sm_80", 64): SparseConfig(64, 64, 4, 3),
-    ("fwd", "sm_80", 128): SparseConfig(64, 32, 4, 3, 255),
-    ("dq", "sm_80", 64): SparseConfig(64, 32, 4, 2),
-    ("dq", "sm_80", 128): SparseConfig(64, 32, 4, 2),
-    ("dkdv", "sm_80", 64): SparseConfig(32, 64, 4, 2),
-    ("dkdv", "sm_80", 128): SparseConfig(64, 64, 8, 2),
-    ("fwd", "sm_90", 64): SparseConfig(64, 64, 4, 3),
-    ("fwd", "sm_90", 128): SparseConfig(64, 64, 4, 2),
-    ("dq", "sm_90", 64): SparseConfig(64, 64, 4, 3),
-    ("dq", "sm_90", 128): SparseConfig(64, 32, 4, 2),
-    ("dkdv", "sm_90", 64): SparseConfig(32, 64, 4, 2),
-    ("dkdv", "sm_90", 128): SparseConfig(16, 64, 4, 2),
-    ("fwd", "sm_100", 64): SparseConfig(64, 64, 4, 3),
-    ("fwd", "sm_100", 128): SparseConfig(64, 64, 4, 2),
-    ("dq", "sm_100", 64): SparseConfig(64, 64, 4, 3),
-    ("dq", "sm_100", 128): SparseConfig(64, 64, 4, 2),
-    ("dkdv", "sm_100", 64): SparseConfig(64, 64, 4, 2),
-    ("dkdv", "sm_100", 128): SparseConfig(64, 64, 4, 2),
-    ("fwd", "gfx942", 64): SparseConfig(64, 64, 2, 1),
-    ("fwd", "gfx942", 128): SparseConfig(64, 64, 2, 1),
-    ("dq", "gfx942", 64): SparseConfig(64, 64, 2, 1),
-    ("dq", "gfx942", 128): SparseConfig(64, 64, 2, 1),
-    ("dkdv", "gfx942", 64): SparseConfig(64, 64, 2, 1),
-    ("dkdv", "gfx942", 128): SparseConfig(32, 64, 2, 1),
+    ("fwd", "sm_80", 64): Config(64, 64, 4, 3),
+    ("fwd", "sm_80", 128): Config(64, 32, 4, 3, 255),
+    ("dq", "sm_80", 64): Config(64, 32, 4, 2),
+    ("dq", "sm_80", 128): Config(64, 32, 4, 2),
+    ("dkdv", "sm_80", 64): Config(32, 64, 4, 2),
+    ("dkdv", "sm_80", 128): Config(64, 64, 8, 2),
+    ("fwd", "sm_90", 64): Config(64, 64, 4, 3),
+    ("fwd", "sm_90", 128): Config(64, 64, 4, 3),
+    ("dq", "sm_90", 64): Config(64, 64, 4, 3),
+    ("dq", "sm_90", 128): Config(64, 32, 4, 2),
+    ("dkdv", "sm_90", 64): Config(32, 64, 4, 2),
+    ("dkdv", "sm_90", 128): Config(16, 64, 4, 2),
+    ("fwd", "sm_100", 64): Config(64, 64, 4, 3, 255),
+    ("fwd", "sm_100", 128): Config(64, 64, 4, 2),
+    ("dq", "sm_100", 64): Config(64, 64, 4, 3, 255),
+    ("dq", "sm_100", 128): Config(64, 64, 4, 2, 255),
+    ("dkdv", "sm_100", 64): Config(64, 64, 4, 2),
+    ("dkdv", "sm_100", 128): Config(64, 64, 4, 2, 255),
+    ("fwd", "gfx942", 64): Config(64, 64, 2, 1),
+    ("fwd", "gfx942", 128): Config(64, 64, 2, 1),
+    ("dq", "gfx942", 64): Config(64, 64, 2, 1),
+    ("dq", "gfx942", 128): Config(64, 64, 2, 1),
+    ("dkdv", "gfx942", 64): Config(32, 64, 2, 1),
+    ("dkdv", "gfx942", 128): Config(32, 64, 2, 1),
 }
 
 
@@ -62,14 +63,14 @@ def tile_for(target: str, *, seq_q: int, seq_kv: int, dtype: torch.dtype) -> tup
     return tile, tile
 
 
-def config_for(entry: str, target: str, *, head_dim: int, dtype: torch.dtype) -> SparseConfig:
+def config_for(entry: str, target: str, *, head_dim: int, dtype: torch.dtype) -> Config:
     """The configuration that is shipped for `entry` ("fwd", "dq", "dkdv") on `target`.
 
     Raises:
         MachineError: there is none for such a device.
     """
     if target == INTERPRETER:
-        return SparseConfig(_INTERPRETED_TILE, _INTERPRETED_TILE, 1, 1)
+        return Config(_INTERPRETED_TILE, _INTERPRETED_TILE, 1, 1)
     known = family(target)
     if known is None:
         raise MachineError(
@@ -81,5 +82,5 @@ def config_for(entry: str, target: str, *, head_dim: int, dtype: torch.dtype) ->
     known = "sm_80" if known == "sm_86" else known
     config = _HALF[entry, known, min(block_d, 128)]
     if dtype is torch.float32:
-        config = SparseConfig(_TILE_SINGLE, _TILE_SINGLE, config.num_warps, 1)
+        config = Config(_TILE_SINGLE, _TILE_SINGLE, config.num_warps, 1)
     return config

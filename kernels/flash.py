@@ -76,9 +76,10 @@ class Choice(NamedTuple):
     config: ForwardConfig
 
     def __str__(self) -> str:
-        m, n, warps, stages, carry = self.config
+        m, n, warps, stages, carry, registers = self.config
         carried = " carried" * bool(carry)
-        return f"{self.entry.lstrip('_')} {m}x{n} w{warps} s{stages}{carried}"
+        limit = f" max {registers} registers" * bool(registers)
+        return f"{self.entry.lstrip('_')} {m}x{n} w{warps} s{stages}{carried}{limit}"
 
 
 def shipped_choice(query: Tensor, key: Tensor, value: Tensor, features: Features) -> Choice:

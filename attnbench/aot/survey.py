@@ -23,6 +23,7 @@ from attnbench.aot.facts import KernelFacts, facts_of, save_files
 from attnbench.aot.targets import parse_targets
 from attnbench.errors import MachineError, UserError, unknown_name
 from attnbench.kernels._targets import MAX_HEAD_DIM
+from attnbench.measure.isolation import preload
 
 DEFAULT_TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 DEFAULT_FEATURES = ("plain", "causal")
@@ -164,6 +165,7 @@ def survey(
         UserError: `save` cannot be written.
     """
     one = partial(_survey_one, save=save, tell=tell, time_limit_s=time_limit_s)
+    preload("attnbench.aot.warm")
     pool = ThreadPoolExecutor(workers)
     try:
         yield from pool.map(one, jobs)
