@@ -90,8 +90,7 @@ def blocked_workspace(
         scores = _scored(shape, mode, features, found, found.scores)
         if not backward:
             return masks + scores + 3 * _parts(shape)
-        parts = _parts(shape) * (6 if features.sink_logit else 5)
-        return masks + scores + parts + _keys(shape, 6 if features.padding else 4)
+        return masks + scores + 6 * _parts(shape) + _keys(shape, 6 if features.padding else 4)
     heads = shape.batch * shape.kv_heads
     copies = found.copied * heads * shape.head_dim
     at_once = min(copies, heads * found.piece // found.height * shape.head_dim)
