@@ -129,6 +129,20 @@ def file(tmp_path: Path, attnbench: Callable[..., Any], found: list[Any]) -> Pat
     return path
 
 
+def test_an_update_says_what_it_lets_spill(
+    attnbench: Callable[..., Any], found: list[Any], tmp_path: Path
+) -> None:
+    found[:] = [facts(spill_bytes=16), facts(target="sm_80")]
+    ran = attnbench("kernels", "check", "--update", "--budgets", tmp_path / "budgets.json")
+    assert ran.code == 0, ran.err
+    assert ran.out.count("may spill") == 1
+    assert "_flash_fwd sm_90 D64 bfloat16 plain may spill 16 B a thread" in ran.out
+
+
+def test_no_shipped_budget_allows_a_spill() -> None:
+    assert not [b for b in budgets.read_budgets(budgets.SHIPPED).kernels if b.spill_bytes]
+
+
 def test_check_passes_then_fails_with_one_line_a_breach(
     attnbench: Callable[..., Any], found: list[Any], file: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

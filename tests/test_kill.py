@@ -14,6 +14,7 @@ from attnbench.measure.journal import read_run, read_samples
 from attnbench.spec.results_csv import read_rows
 
 KILLS = 50
+POINTS_A_GROUP = 2
 PRESET = """
 summary: Many small groups.
 grids:
@@ -41,13 +42,13 @@ def test_fifty_kills(tmp_path: Path) -> None:
     killed = finished = 0
     while killed < KILLS:
         folder = tmp_path / f"run-{finished}"
-        killed += _one_sweep(config, folder, moments)
+        killed += _one_sweep(config, folder, moments, KILLS - killed)
         finished += 1
     assert finished >= 2
 
 
-def _one_sweep(config: Path, folder: Path, moments: random.Random) -> int:
-    """Kill and resume a sweep until it ends; how many kills hit it."""
+def _one_sweep(config: Path, folder: Path, moments: random.Random, most: int) -> int:
+    """Kill and resume a sweep until it ends, `most` times; how many kills hit it."""
     command = [
         sys.executable, "-m", "attnbench", "sweep", "--config", str(config), "--run-dir",
         str(folder), "--resume", "--device", "cpu", "--no-memory", "--format", "csv",
@@ -56,26 +57,32 @@ def _one_sweep(config: Path, folder: Path, moments: random.Random) -> int:
     while True:
         ended_before = _rows(folder)
         samples_before = read_samples(folder) if folder.exists() else {}
-        # No group ends before the first seconds; most kills are to fall among groups.
-        wait_s = moments.choice([moments.uniform(0, 3), moments.uniform(3, 12)])
-        sweep = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        sweep = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if hits < most:
+            _wait_for(sweep, folder, groups=moments.choice([0, 0, 1, 1, 2, 3]))
         try:
-            _, said = sweep.communicate(timeout=wait_s)
+            # A group takes seconds: the moment is anywhere in one, and in what ends it.
+            sweep.wait(timeout=moments.uniform(0, 3) if hits < most else None)
         except subprocess.TimeoutExpired:
             sweep.send_signal(signal.SIGKILL)
-            sweep.communicate()
+            sweep.wait()
             hits += 1
             _unchanged(folder, ended_before, samples_before)
             continue
-        assert sweep.returncode == 0, said
+        assert sweep.returncode == 0
         rows = _rows(folder)
         assert rows[: len(ended_before)] == ended_before
         assert len(rows) == len({row.key for row in rows}) == 32
         assert read_samples(folder).keys() == {row.key for row in rows}
         assert read_run(folder)["ended"]
         return hits
+
+
+def _wait_for(sweep: subprocess.Popen, folder: Path, groups: int) -> None:  # type: ignore[type-arg]
+    """Until `groups` more have ended, or the sweep has: however fast the machine is."""
+    wanted = len(_rows(folder)) + POINTS_A_GROUP * groups
+    while sweep.poll() is None and len(_rows(folder)) < wanted:
+        time.sleep(0.01)
 
 
 def _unchanged(folder: Path, ended_before: list, samples_before: dict) -> None:  # type: ignore[type-arg]

@@ -145,6 +145,12 @@ def update(
     return head + ",\n".join(lines) + "\n]}\n", len(lines)
 
 
+def spills(found: Sequence[KernelFacts | Failed]) -> dict[str, int]:
+    """What each kernel that spills does, in bytes a thread, by its label."""
+    facts = [one for one in found if isinstance(one, KernelFacts)]
+    return {label_of(_key(one)): one.spill_bytes for one in facts if one.spill_bytes}
+
+
 def budget_of(facts: KernelFacts) -> Budget:
     """The budget that `facts` just keep."""
     names = [name for name in Budget.__struct_fields__ if name != "bulk_loads"]

@@ -96,7 +96,7 @@ def check(
         kernel, target or _kernels.check_targets(full), head_dims,
         features or _kernels.check_features(full), dtype, config, peer, peer_call, time_limit,
     )  # fmt: skip
-    from attnbench.aot.budgets import SHIPPED, judge, read_budgets, require_triton
+    from attnbench.aot.budgets import SHIPPED, judge, read_budgets, require_triton, spills
     from attnbench.aot.budgets import update as updated
 
     path, triton = budgets or SHIPPED, _kernels.triton_version()
@@ -110,7 +110,10 @@ def check(
     if update:
         text, count = updated(known, found, triton)
         write_atomically(path, text)
-        write(kernels.updated_document(path, kernels=count, triton=triton), fmt, json, output)
+        document = kernels.updated_document(
+            path, kernels=count, triton=triton, spills=spills(found)
+        )
+        write(document, fmt, json, output)
         return
     assert known is not None
     verdicts = judge(found, known.kernels)

@@ -116,13 +116,16 @@ def check_document(
     )
 
 
-def updated_document(path: Path, *, kernels: int, triton: str) -> Document:
-    """Says that budgets were written."""
+def updated_document(
+    path: Path, *, kernels: int, triton: str, spills: Mapping[str, int]
+) -> Document:
+    """Says that budgets were written, and which of them allow a spill, in bytes a thread."""
+    allowed = (f"{label} may spill {count} B a thread" for label, count in spills.items())
     return Document(
         schema="attnbench.kernels-check/1",
-        data={"updated": path, "kernels": kernels, "triton": triton},
+        data={"updated": path, "kernels": kernels, "triton": triton, "spills": dict(spills)},
         tables=(),
-        notes=(f"Wrote {path}: budgets of {kernels} kernels with Triton {triton}.",),
+        notes=(f"Wrote {path}: budgets of {kernels} kernels with Triton {triton}.", *allowed),
     )
 
 
