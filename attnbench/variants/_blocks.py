@@ -161,8 +161,7 @@ class _Masks:
         whole = sum(len(keys) for keys in block.whole)
         parts = [torch.ones(len(block.queries), whole, dtype=torch.bool, device=self.device)]
         for keys in block.partial:
-            key = _positions(keys, self.device).int()[None, :]
-            parts.append(self.pattern.allows(query, key))
+            parts.append(self.pattern.allows(query, _positions(keys, self.device).int()[None, :]))
         mask = torch.cat(parts, 1).repeat(self.copies, 1)
         empty = ~mask.any(1, keepdim=True)
         mask = mask | empty

@@ -73,8 +73,7 @@ class Case:
         """The points of `scenes` that the backend supports, in each causal form it has.
 
         `features` are score features to add to its settings, `head_dim` stands in for the
-        scenes' own. Under an interpreter the scenes
-        are those of `interpreted_scenes`.
+        scenes' own. Under an interpreter the scenes are those of `interpreted_scenes`.
 
         Raises:
             NotApplicable: there is none; the reason is the backend's own.
