@@ -39,9 +39,18 @@ def test_a_row_a_release_and_family() -> None:
 def test_releases_stand_side_by_side_where_they_differ() -> None:
     (line,) = releases.side_by_side(FOUND).splitlines()[2:]
     assert line == (
-        "| `_flash_fwd` | sm_90 | 64 | plain | 128×64 w8 | 190 / 188 | 0 / 24 | 64 | 1 | HGMMA |"
-        " 1.00 | 128 | - | 498 |"
+        "| flash_fwd | `_flash_fwd` | sm_90 | 64 | plain | 128×64 w8 | 190 / 188 | 0 / 24 | 64 |"
+        " 1 | HGMMA | 1.00 | 128 | - | 498 |"
     )
+
+
+def test_families_that_share_an_entry_stand_apart() -> None:
+    both = [
+        ROW | {"kernel": name, "entry": "_combine"} for name in ("block_sparse", "paged_decode")
+    ]
+    found = {"3.9.0": {"triton": "3.9.0", "kernels": both, "failed": []}}
+    lines = releases.side_by_side(found).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == ["| block_sparse", "| paged_decode"]
 
 
 def test_each_release_is_installed_once_and_found_first(

@@ -50,20 +50,22 @@ def side_by_side(found: Mapping[str, Mapping[str, Any]]) -> str:
     rows: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for release, data in found.items():
         for row in data["kernels"]:
-            key = tuple(row[name] for name in ("entry", "target", "head_dim", "features"))
+            key = tuple(row[name] for name in _KEY)
             rows.setdefault(key, {})[release] = row
     lines = [
-        "| kernel | target | D | features | tile, warps, stages | registers | spill, B |"
+        "| family | kernel | target | D | features | tile, warps, stages | registers | spill, B |"
         " shared, KiB | CTAs/SM | MMA | redundancy | load bits | exp2 overlap | loop instr. |",
-        "| --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |"
-        " ---: |",
+        "| --- | --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |"
+        " ---: | ---: |",
     ]
-    for (entry, target, head_dim, features), by_release in rows.items():
+    for (kernel, entry, *about), by_release in rows.items():
         cells = [_cell([by_release.get(r) for r in releases], show) for show in _SHOWN]
-        lines.append(f"| `{entry}` | {target} | {head_dim} | {features} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([kernel, f'`{entry}`', *map(str, about), *cells])} |")
     return "\n".join(lines)
 
 
+# Two families have an entry `_combine`.
+_KEY = ("kernel", "entry", "target", "head_dim", "features")
 _SHOWN: tuple[Callable[[Mapping[str, Any]], str], ...] = (
     lambda row: shown_config(row["config"]),
     lambda row: str(row["registers"]),

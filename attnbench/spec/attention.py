@@ -60,7 +60,6 @@ class AttentionShape(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """The shape on one line: 'fp32 B1 H8/2 N4096 D64 causal'."""
         heads = f"H{self.heads}" + (f"/{self.kv_heads}" if self.kv_heads != self.heads else "")
-        same = self.seq_q in (1, self.seq_kv)
-        length = f"N{self.seq_kv}" if same else f"N{self.seq_q}x{self.seq_kv}"
+        length = f"N{self.seq_kv}" if self.seq_q == self.seq_kv else f"N{self.seq_q}x{self.seq_kv}"
         causal = " causal" if self.causal else ""
         return f"{self.dtype} B{self.batch} {heads} {length} D{self.head_dim}{causal}"
