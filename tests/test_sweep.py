@@ -183,6 +183,25 @@ def test_a_killed_sweep_resumes_and_times_no_finished_point_again(
         assert samples[row.key] == samples_before[row.key]
 
 
+def test_points_timed_with_other_code_are_not_mixed_with_new_ones(
+    attnbench: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    swept = ("sweep", "--config", tiny, "--variants", "flash", "--backends", "sdpa", "--no-memory")
+    assert attnbench(*swept, "--run-dir", folder).code == 0
+    timed = [row for row in read_rows(folder / "results.csv") if row.recipe]
+    files = {path: path.read_bytes() for path in folder.iterdir() if path.suffix != ".csv"}
+    # As another revision of the variant would have left it.
+    results = (folder / "results.csv").read_text().replace(str(timed[0].recipe), "0123456789ab")
+    (folder / "results.csv").write_text(results)
+    resumed = attnbench(*swept, "--run-dir", folder, "--resume")
+    assert resumed.code == 2
+    assert f"{len(timed)} of {len(timed)} points were timed with other code" in resumed.err
+    assert "--run-dir" in resumed.err
+    assert (folder / "results.csv").read_text() == results
+    assert {path: path.read_bytes() for path in files} == files
+
+
 def test_a_plan_is_printed_and_nothing_written(
     attnbench: Callable[..., Any], tiny: Path, tmp_path: Path
 ) -> None:

@@ -11,13 +11,14 @@ import msgspec
 
 from attnbench import __version__
 from attnbench.catalog.hardware import find_by_device_name
-from attnbench.errors import MachineError, missing_extra
+from attnbench.errors import MachineError, UserError, missing_extra
 from attnbench.measure import environment, expect, rows, worker
 from attnbench.measure.environment import Device
 from attnbench.measure.isolation import run_isolated
 from attnbench.measure.journal import Journal, open_journal
 from attnbench.measure.plan import Group, predicted_bytes
 from attnbench.measure.preset import Preset
+from attnbench.measure.recipe import recipe
 from attnbench.measure.rows import Bench, Roof
 from attnbench.measure.settle import settle
 from attnbench.spec.dtype import Dtype
@@ -136,7 +137,8 @@ def run_sweep(plan: Plan, folder: Path, *, resume: bool, progress: Progress) -> 
     """Run every group of `plan` that the folder has no rows of; answer all rows.
 
     Raises:
-        UserError: the folder cannot be used, see `open_journal`.
+        UserError: the folder cannot be used, see `open_journal`; or its points were timed
+            with other code.
     """
     versions = environment.versions()
     gpu = _gpu(plan.device)
@@ -148,6 +150,7 @@ def run_sweep(plan: Plan, folder: Path, *, resume: bool, progress: Progress) -> 
         gpu=gpu,
     )
     with open_journal(folder, plan.configuration(), resume=resume) as journal:
+        _require_same_code(plan, bench, journal)
         journal.write_run(
             attnbench_version=__version__,
             environment={
@@ -163,6 +166,27 @@ def run_sweep(plan: Plan, folder: Path, *, resume: bool, progress: Progress) -> 
             _finish_group(plan, bench, journal, group, number, progress)
         journal.write_run(ended=_now())
         return journal.rows
+
+
+def _require_same_code(plan: Plan, bench: Bench, journal: Journal) -> None:
+    """One run is of one code: what it has timed and what is left must compare.
+
+    Raises:
+        UserError: a point was timed with another.
+    """
+    now = {
+        point.key: recipe(point, bench.timing, bench.versions)
+        for group in plan.groups
+        for point in group.points
+    }
+    timed = [row for row in journal.rows if row.recipe is not None]
+    others = [row for row in timed if row.recipe != now.get(row.key)]
+    if others:
+        raise UserError(
+            f"run folder {journal.folder}: {len(others)} of {len(timed)} points were timed with"
+            f" other code, or another torch, triton or Python; the first is {others[0].label}",
+            hint="Name another folder with --run-dir, or resume with the code it was timed with.",
+        )
 
 
 def _finish_group(
