@@ -27,7 +27,7 @@ class Blocks(msgspec.Struct, frozen=True, kw_only=True):
     `scores` are rows times keys; `copied` keys of blocks with more than one range, which
     must be copied together; `masks` elements of masks, each distinct one once; `piece` the
     scores of the largest run of like blocks that is done at once, `height` its rows a block,
-    `together` all its rows.
+    `together` all its rows. `in_order` is whether each block's rows follow the last one's.
     """
 
     scores: int
@@ -36,6 +36,7 @@ class Blocks(msgspec.Struct, frozen=True, kw_only=True):
     piece: int
     height: int
     together: int
+    in_order: bool
 
 
 def count_blocks(shape: AttentionShape, pattern: BlockedPattern, rows: int) -> Blocks:
@@ -44,6 +45,7 @@ def count_blocks(shape: AttentionShape, pattern: BlockedPattern, rows: int) -> B
     seq_kv = max(1, shape.seq_kv - (shape.seq_q - seq_q))
     scores = copied = piece = run = 0
     height, together, before = 1, 0, None
+    in_order, stop = True, 0
     masks: dict[object, int] = {}
     for block in pattern.blocks(seq_q, seq_kv, rows):
         ranges, height_here = block.whole + block.partial, len(block.queries)
@@ -52,6 +54,8 @@ def count_blocks(shape: AttentionShape, pattern: BlockedPattern, rows: int) -> B
         scores += here
         copied += keys if len(ranges) > 1 else 0
         origin = block.queries[0]
+        in_order = in_order and block.queries.step == 1 and origin == stop
+        stop = block.queries.stop
         at = tuple((r[0] - origin, len(r), r[0] == 0) for r in block.partial)
         alike = height_here, sum(len(r) for r in block.whole), at
         if block.partial:
@@ -65,7 +69,7 @@ def count_blocks(shape: AttentionShape, pattern: BlockedPattern, rows: int) -> B
     scale = -(-shape.seq_q // seq_q)
     return Blocks(
         scores=scores * scale, copied=copied * scale, masks=sum(masks.values()),
-        piece=piece, height=height, together=together,
+        piece=piece, height=height, together=together, in_order=in_order,
     )  # fmt: skip
 
 
@@ -79,9 +83,10 @@ def blocked_workspace(
 ) -> int:
     """What blocked attention holds: masks, copies of keys, and under features its scores.
 
-    A forward holds a piece at a time. A backward keeps what the forward copied, the parts
-    of the output, and gradients of keys and values twice as parts are added; under features
-    every weight, in fp32 and in the dtype of the values.
+    A forward holds a piece at a time, and under features the output in fp32. A backward
+    keeps what the forward copied, the parts of the output, and gradients of keys and values
+    twice as parts are added; under features every weight, in fp32 and in the dtype of the
+    values.
     """
     found = count_blocks(shape, pattern, rows)
     masks = _masks(shape, found)
@@ -89,7 +94,7 @@ def blocked_workspace(
         backward = mode in (Mode.BWD, Mode.FWD_BWD)
         scores = _scored(shape, mode, features, found, found.scores)
         if not backward:
-            return masks + scores + 3 * _parts(shape)
+            return masks + _scored_forward(shape, features, found, scores)
         return masks + scores + 6 * _parts(shape) + _keys(shape, 6 if features.padding else 4)
     heads = shape.batch * shape.kv_heads
     copies = found.copied * heads * shape.head_dim
@@ -102,6 +107,28 @@ def blocked_workspace(
     together = found.together * shape.group if copies else _ROWS_AT_ONCE
     views = min(2 * out + 2 * keys, 6 * heads * together * shape.head_dim)
     return masks + shape.dtype.bytes_of(_COPIES * at_once + views)
+
+
+def _scored_forward(
+    shape: AttentionShape, features: ScoreFeatures, found: Blocks, scores: int
+) -> int:
+    """A forward under features, masks apart: the most while a piece runs, and at the end.
+
+    The output and its log-sum-exps are written in fp32, piece by piece; at the end they are
+    put in order, sinks are added, and it is rounded to its dtype: of the result itself, which
+    is no workspace, fp32 is a view. A piece has its queries, and its output beside the first
+    piece's. Where keys are picked their places are kept; padding has copies of keys and values.
+    """
+    whole, heads = _parts(shape), shape.batch * shape.heads
+    result = shape.dtype.bytes_of(heads * shape.seq_q * shape.head_dim)
+    rounded = result if shape.dtype.bytes_of(1) < _wide(shape) else 0
+    part = heads * found.together * (shape.head_dim + 1)
+    sums = _wide(shape) * heads * shape.seq_q
+    ended = whole if found.in_order else 2 * whole
+    ended += whole + 4 * sums if features.sink_logit else 0
+    kept = 8 * found.copied + (_keys(shape, 2) if features.padding else 0)
+    running = scores + shape.dtype.bytes_of(part) + 2 * _wide(shape) * part
+    return kept + max(running + whole - result, ended + rounded - result)
 
 
 def strided_workspace(
