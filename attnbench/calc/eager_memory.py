@@ -184,16 +184,19 @@ def _scored(
     Distances of a piece's queries and keys, which no head shares out, are int64.
     """
     wide, narrow = _wide(shape), shape.dtype.bytes_of(1)
+    narrow_beside = narrow if narrow < wide else 0
     heads, kv_heads = shape.batch * shape.heads, shape.batch * shape.kv_heads
-    distances = 8 * shape.group * found.piece * (2 if features.alibi else 1)
+    distances = 16 * shape.group * found.piece if features.alibi else 0
     copied = kv_heads * found.piece // found.height * shape.head_dim
     if mode in (Mode.BWD, Mode.FWD_BWD):
-        each = wide + (narrow if narrow < wide else 0) + (wide if features.soft_cap else 0)
+        each = wide + narrow_beside + (wide if features.soft_cap else 0)
         kept = 2 * narrow * kv_heads * found.copied * shape.head_dim
-        return heads * (scores * each + wide * found.piece) + distances + kept
-    each = wide * (1 + bool(features.soft_cap) + features.alibi) + narrow
-    each += 2 if features.padding else 0
-    return heads * found.piece * each + distances + narrow * _COPIES * copied
+        hidden = shape.group * scores * found.height // found.together  # a mask a piece
+        return heads * (scores * each + wide * found.piece) + distances + kept + hidden
+    # A tanh has what it is of and what it makes beside the logits.
+    bent = 2 if features.soft_cap else bool(features.padding)
+    each = wide * (1 + bent + features.alibi) + narrow_beside
+    return heads * found.piece * each + distances + narrow * (_COPIES + 1) * copied
 
 
 def feature_workspace(shape: AttentionShape, mode: Mode, *, features: int, projected: bool) -> int:
@@ -222,11 +225,14 @@ def feature_workspace(shape: AttentionShape, mode: Mode, *, features: int, proje
     return wide * max(shape.seq_q, shape.seq_kv) * kept + segment // (1 if projected else 2)
 
 
-def projection_workspace(shape: AttentionShape, mode: Mode, *, rank: int) -> int:
+def projection_workspace(
+    shape: AttentionShape, mode: Mode, features: ScoreFeatures, *, rank: int
+) -> int:
     """What Linformer holds: E and F, drawn in fp32 and then in its dtype, or a call's.
 
     A call has the projected keys and values, which are few; its backward the gradient of
-    keys or values by heads, before they are one tensor. What `prepare` let go before
+    keys or values by heads, before they are one tensor. Padding has copies of keys and
+    values, let go before a backward has more. What `prepare` let go before
     there were results weighs only as far as it was more than they are.
     """
     projections = 2 * rank * shape.seq_kv
@@ -237,7 +243,8 @@ def projection_workspace(shape: AttentionShape, mode: Mode, *, rank: int) -> int
     sums = _wide(shape) * shape.batch * shape.heads * shape.seq_q
     copied = 0 if shape.dtype is Dtype.FP32 else held
     by_heads = shape.batch * shape.kv_heads * shape.seq_kv * shape.head_dim if backward else 0
-    running = held + shape.dtype.bytes_of(made + by_heads) + sums
+    padded = 0 if backward or not features.padding else _keys(shape, 2)
+    running = held + shape.dtype.bytes_of(made + by_heads) + sums + padded
     return max(drawn + copied - result_bytes(shape, mode), running)
 
 

@@ -90,11 +90,17 @@ def without_padding(x: Tensor, lens: Tensor | None) -> Tensor:
     return x.masked_fill(lacking[:, None, :, None], 0.0)
 
 
-def bend(logits: Tensor, cap: float | None, slopes: Tensor | None, distance: Tensor) -> Tensor:
-    """Logits under the soft-cap, then lowered by slope · |distance|; all broadcast."""
+def bend(
+    logits: Tensor, cap: float | None, slopes: Tensor | None, distance: Tensor | None
+) -> Tensor:
+    """Logits under the soft-cap, then lowered by slope · |distance|; all broadcast.
+
+    Only slopes need a distance.
+    """
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
     if slopes is not None:
+        assert distance is not None
         logits = logits - (slopes * distance.abs()).to(logits.dtype)
     return logits
 

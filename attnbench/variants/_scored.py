@@ -79,11 +79,11 @@ def attend_block(
 
 def _bend(scores: Tensor, bend_by: Bend, places: Places) -> Tensor:
     """Scores [batch · kv_heads, blocks, group · rows, keys] under soft-cap, ALiBi and lens."""
-    rows = places.query.shape[1]
-    copies = scores.shape[2] // rows
-    distance = (places.key[:, None, :] - places.query[:, :, None]).repeat(1, copies, 1)
-    slopes = bend_by.slopes
+    slopes, distance = bend_by.slopes, None
     if slopes is not None:
+        rows = places.query.shape[1]
+        copies = scores.shape[2] // rows
+        distance = (places.key[:, None, :] - places.query[:, :, None]).repeat(1, copies, 1)
         slopes = slopes.repeat_interleave(rows, 1)[:, None, :, None]
     scores = bend(scores, bend_by.soft_cap, slopes, distance)
     if bend_by.lens is not None:

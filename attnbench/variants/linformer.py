@@ -122,7 +122,7 @@ def _cost(shape: AttentionShape, mode: Mode, params: Params) -> Cost:
 
 
 def _workspace(shape: AttentionShape, mode: Mode, params: Params) -> int:
-    return projection_workspace(shape, mode, rank=int(params["rank"]))
+    return projection_workspace(shape, mode, score_features(params), rank=int(params["rank"]))
 
 
 VARIANT = Variant(
