@@ -192,7 +192,8 @@ def _scored(
         each = wide + narrow_beside + (wide if features.soft_cap else 0)
         kept = 2 * narrow * kv_heads * found.copied * shape.head_dim
         hidden = shape.group * scores * found.height // found.together  # a mask a piece
-        return heads * (scores * each + wide * found.piece) + distances + kept + hidden
+        gradients = 2 * wide * found.piece  # of a weight, and of the score below it
+        return heads * (scores * each + gradients) + distances + kept + hidden
     # A tanh has what it is of and what it makes beside the logits.
     bent = 2 if features.soft_cap else bool(features.padding)
     each = wide * (1 + bent + features.alibi) + narrow_beside
