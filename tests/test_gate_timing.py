@@ -92,6 +92,19 @@ def test_relative_to_cancels_the_machine() -> None:
     assert len(times(ratios)) == 50  # ten points are the unit itself
 
 
+def test_a_unit_that_moved_on_one_machine_is_noise_where_none_is_known() -> None:
+    """One run each: of what a busy machine did to the unit no other point is to be accused."""
+    rows = make_rows(60)
+    units = [n for n, row in enumerate(rows) if row.variant == "naive"]
+    before = Baseline(label="b", runs=(make_run(rows, 1),))
+    relative = Limits(metrics=("time_ms",), relative_to="naive")
+    slow = make_run(rows, 2, slower={7: 3.0})
+    assert rows[7].variant != "naive"
+    assert [v.point for v in check(slow, before, relative).failed] == [rows[7].label]
+    moved = make_run(rows, 2, slower=dict.fromkeys(units, 1 / 30) | {7: 3.0})
+    assert [v.point for v in check(moved, before, relative).failed] == [rows[7].label]
+
+
 def test_a_tolerance_of_the_baseline_widens_a_points_limit() -> None:
     rows = make_rows(24)
     before = baseline(rows, 1, 3)

@@ -53,7 +53,7 @@ def check(current: Run, baseline: Baseline, limits: Limits) -> Outcome:
     if not before.keys() & now.keys():
         raise NothingToDoError(f"{current.label} and {baseline.label} share no point")
     same = same_machine(baseline.newest, current)
-    times = gather(current, baseline, limits.relative_to)
+    times = gather(current, baseline, limits.relative_to, same=same)
     found: list[tuple[Key, str, exact.Found]] = []
     timed: dict[Key, timing.Ratio] = {}
     for key, row in before.items():

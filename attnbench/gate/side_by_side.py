@@ -60,6 +60,6 @@ def _interval(run: Run, first: Run, key: Key) -> tuple[float | None, float | Non
     now, before = timing.series(run, key), timing.series(first, key)
     if now is None or before is None:
         return None, None
-    ratio = timing.compare(now, [before], limit=0.0, own=None, common=None)
+    ratio = timing.compare(now, [before], limit=0.0, own=None, common=None, same=False)
     ends = ratio.interval()
     return (timing.factor(ends[0]), timing.factor(ends[1])) if ends else (None, None)

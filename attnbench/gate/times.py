@@ -20,13 +20,15 @@ _NO_SHAPE = ("variant", "backend", "params")
 class Times(msgspec.Struct, frozen=True, kw_only=True):
     """Log times by point: now, and in the runs of the baseline that count, by number.
 
-    `units` are the points that the others are measured by, none without a unit.
+    `units` are the points that the others are measured by, none without a unit; `same` is
+    whether the runs are of one machine.
     """
 
     current: dict[Key, timing.Series]
     before: dict[Key, dict[int, timing.Series]]
     between: noise.Between | None
     units: frozenset[Key]
+    same: bool
 
     def ratio(self, key: Key, max_slowdown: float) -> timing.Ratio | None:
         """Current over baseline of the point `key`; None where either has no time."""
@@ -38,6 +40,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
             limit=math.log(max_slowdown),
             own=self.between.own.get(key) if self.between else None,
             common=self.between.common if self.between else None,
+            same=self.same,
         )
 
     def shown(self, key: Key, ratio: timing.Ratio, word: Word, *, comparisons: int) -> Found:
@@ -64,8 +67,10 @@ def judged(ratio: timing.Ratio, word: Word, *, comparisons: int) -> Found:
     }
 
 
-def gather(current: Run, baseline: Baseline, unit: str | None) -> Times:
+def gather(current: Run, baseline: Baseline, unit: str | None, *, same: bool) -> Times:
     """The times of `current` and of `baseline`, in units of variant `unit` if given.
+
+    `same` is whether the two are of one machine.
 
     Raises:
         UserError: `unit` names no variant of the run, or one with several backends.
@@ -86,6 +91,7 @@ def gather(current: Run, baseline: Baseline, unit: str | None) -> Times:
         before=before,
         between=_between(before, current, baseline, ratios=unit is not None),
         units=frozenset(_unit_by_shape(current, unit).values()),
+        same=same,
     )
 
 

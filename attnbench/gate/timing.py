@@ -27,9 +27,13 @@ _MEDIAN_FACTOR = math.pi / 2  # variance of a median over that of a mean, normal
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's log time of one point, and its variance over rounds where there is one."""
+    """A run's log time of one point, and its variance over rounds where there is one.
+
+    `unit` is the log time of the point that it is relative to.
+    """
 
     centre: float
+    unit: float | None = None
     rounds: dict[int, float] = {}
     within: Part | None = None
 
@@ -38,7 +42,8 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     """Log of current over baseline: centre, standard error, degrees of freedom.
 
     `error` None: neither rounds nor runs tell it. `between` says whether the variance
-    between runs is in it. `limit` is the log of the slowdown allowed.
+    between runs is in it; where it is not, no change under `least` is called. `limit` is the
+    log of the slowdown allowed.
     """
 
     centre: float
@@ -46,6 +51,7 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     dof: float
     between: bool
     limit: float
+    least: float = math.log(LARGE)
 
     def interval(self) -> tuple[float, float] | None:
         """Ends of the 95% interval, as logarithms."""
@@ -70,7 +76,7 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
         needed = quantile(self.dof, 1 - FALSE_ALARMS / comparisons) + quantile(self.dof, POWER)
         found = self.limit + needed * self.error
         if not self.between:
-            found = max(found, math.log(LARGE))
+            found = max(found, self.least)
         return math.exp(found) if found < math.log(1000) else None
 
 
@@ -103,17 +109,26 @@ def relative(point: Series, unit: Series) -> Series:
     within = _spread(list(rounds.values()))
     if within is None and point.within and unit.within:
         within = total([point.within, unit.within])
-    return Series(centre=point.centre - unit.centre, rounds=rounds, within=within)
+    centre = point.centre - unit.centre
+    return Series(centre=centre, unit=unit.centre, rounds=rounds, within=within)
 
 
 def compare(
-    current: Series, runs: Sequence[Series], *, limit: float, own: Part | None, common: Part | None
+    current: Series,
+    runs: Sequence[Series],
+    *,
+    limit: float,
+    own: Part | None,
+    common: Part | None,
+    same: bool,
 ) -> Ratio:
     """The log ratio of `current` to the mean of the baseline's `runs`.
 
     `own` and `common` are the parts of the variance between runs. `own` holds the
     spread over rounds of the baseline's runs already, so that is taken off, and the
-    current run's is added.
+    current run's is added. `same` is whether the runs are of one machine: what a unit moved
+    there is no other machine's speed but this one's noise, and only what is larger by
+    `LARGE` is called a change where noise is not known.
     """
     count = len(runs)
     centre = current.centre - statistics.fmean(run.centre for run in runs)
@@ -141,6 +156,14 @@ def compare(
         dof=whole.dof,
         between=own is not None,
         limit=limit,
+        least=math.log(LARGE) + (_moved(current, runs) if same else 0.0),
+    )
+
+
+def _moved(current: Series, runs: Sequence[Series]) -> float:
+    units = [run.unit for run in runs if run.unit is not None]
+    return (
+        abs(current.unit - statistics.fmean(units)) if units and current.unit is not None else 0.0
     )
 
 
@@ -185,14 +208,13 @@ def _word(ratio: Ratio, slower: bool, faster: bool) -> Word:
     if interval is None:
         return Word.UNSURE
     low, high = interval
-    large = math.log(LARGE)
     # A hair under, so that a ratio of exactly 1.25 counts as large.
-    bold = ratio.between or abs(ratio.centre) >= large - 1e-12
+    bold = ratio.between or abs(ratio.centre) >= ratio.least - 1e-12
     if low > ratio.limit and slower and bold:
         return Word.SLOWER
     if high < -ratio.limit and faster and bold:
         return Word.FASTER
-    widest = max(large, ratio.limit)
+    widest = max(math.log(LARGE), ratio.limit)
     within = abs(ratio.centre) <= ratio.limit and -widest < low and high < widest
     return Word.SAME if within else Word.UNSURE
 
