@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attnbench.measure.journal import read_run, read_samples
+from attnbench.spec.result import ResultRow
 from attnbench.spec.results_csv import read_rows
 
 KILLS = 50
@@ -78,14 +80,14 @@ def _one_sweep(config: Path, folder: Path, moments: random.Random, most: int) ->
         return hits
 
 
-def _wait_for(sweep: subprocess.Popen, folder: Path, groups: int) -> None:  # type: ignore[type-arg]
+def _wait_for(sweep: subprocess.Popen[bytes], folder: Path, groups: int) -> None:
     """Until `groups` more have ended, or the sweep has: however fast the machine is."""
     wanted = len(_rows(folder)) + POINTS_A_GROUP * groups
     while sweep.poll() is None and len(_rows(folder)) < wanted:
         time.sleep(0.01)
 
 
-def _unchanged(folder: Path, ended_before: list, samples_before: dict) -> None:  # type: ignore[type-arg]
+def _unchanged(folder: Path, ended_before: list[ResultRow], samples_before: dict[Any, Any]) -> None:
     """After a kill every file parses, and what had ended is as it was."""
     if not folder.exists():
         assert not ended_before
@@ -100,7 +102,7 @@ def _unchanged(folder: Path, ended_before: list, samples_before: dict) -> None: 
         assert samples[key] == before
 
 
-def _rows(folder: Path) -> list:  # type: ignore[type-arg]
+def _rows(folder: Path) -> list[ResultRow]:
     """The rows whose line is whole: a torn last one is dropped by the next resume."""
     path = folder / "results.csv"
     if not path.exists():
