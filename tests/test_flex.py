@@ -1,7 +1,7 @@
 """The flex backend: its mask and score functions through torch's uncompiled path, in seconds,
 and compiled (slow: a C++ compiler runs a shape)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
+from attnbench.calc.featured_cost import document_shapes
+from attnbench.calc.patterns import Pattern
 from attnbench.calc.score_features import score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 from attnbench.variants import load_variant
-from attnbench.variants._flex import arguments, block_mask, forward, prepare
+from attnbench.variants._flex import arguments, forward, prepare
+from attnbench.variants._flex_mask import block_mask, make_layout
 from attnbench.variants._protocol import Backend, Params, Variant
 from attnbench.variants._reference import variant_reference
 from attnbench.variants._score import add_sinks, make_lens, make_score
 from attnbench.variants._settings import settings_of
+from attnbench.variants._support import torch_dtype
 
 NAMES = ["flash", "sliding_window", "strided", "longformer", "bigbird"]
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,6 +36,9 @@ FEATURES: list[dict[str, Any]] = [
     {"soft_cap": 1.5},
     {"padding": 0.6},
     {"alibi": True, "soft_cap": 2.0, "padding": 0.3},
+    {"varlen": 1},
+    {"varlen": 4},
+    {"varlen": 3, "alibi": True, "soft_cap": 2.0},
 ]
 SHAPE = AttentionShape(
     batch=2, heads=4, kv_heads=2, seq_q=300, seq_kv=300, head_dim=16, causal=True, dtype=Dtype.FP32
@@ -58,26 +65,42 @@ def shapes() -> Iterator[AttentionShape]:
             yield msgspec.structs.replace(SHAPE, seq_q=seq_q, seq_kv=seq_kv, causal=causal)
 
 
+def shapes_of(wanted: Params) -> Iterator[AttentionShape]:
+    """Shapes in which each document has a token."""
+    least = sum(range(1, int(wanted.get("varlen", 0)) + 1))
+    return (shape for shape in shapes() if min(shape.seq_q, shape.seq_kv) >= least)
+
+
+def pattern_at(variant: Variant, params: Params) -> Callable[[AttentionShape], Pattern]:
+    def pattern(shape: AttentionShape) -> Pattern:
+        assert variant.pattern is not None
+        return variant.pattern(shape, params)
+
+    return pattern
+
+
 def settings(name: str, **given: Any) -> tuple[Variant, Params]:
     variant = load_variant(name)
     return variant, settings_of(variant, {**SMALL.get(name, {}), **given})
 
 
-@pytest.mark.parametrize("padding", [0.0, 0.6])
+@pytest.mark.parametrize("wanted", [{}, {"padding": 0.6}, {"varlen": 2}], ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_tiles_are_those_that_torch_finds_in_the_dense_mask(name: str, padding: float) -> None:
-    for shape in shapes():
-        variant, params = settings(name, padding=padding)
-        assert variant.pattern is not None
-        pattern = variant.pattern(shape, variant.resolve(shape, params))
-        lens = make_lens(score_features(params), shape, "cpu")
-        ours = block_mask(shape, pattern, lens, "cpu")
+def test_tiles_are_those_that_torch_finds_in_the_dense_mask(name: str, wanted: Params) -> None:
+    for shape in shapes_of(wanted):
+        variant, params = settings(name, **wanted)
+        params = variant.resolve(shape, params)
+        features = score_features(params)
+        lens = make_lens(features, shape, "cpu")
+        layout = make_layout(
+            shape, pattern_at(variant, params), count=features.varlen, lens=lens, device="cpu"
+        )
+        ours = block_mask(shape, layout, "cpu")
         theirs = create_block_mask(
             ours.mask_mod, shape.batch, None, shape.seq_q, shape.seq_kv, device="cpu"
         )
         assert torch.equal(ours.to_dense().expand_as(theirs.to_dense()), theirs.to_dense())
-        rows, keys = torch.arange(shape.seq_q) + shape.offset, torch.arange(shape.seq_kv)
-        dense = pattern.allows(rows[:, None], keys[None, :])
+        dense = dense_mask(shape, variant, params)
         assert ours.full_kv_indices is not None
         assert ours.full_kv_num_blocks is not None
         for b in range(ours.full_kv_num_blocks.shape[0]):
@@ -90,6 +113,15 @@ def test_tiles_are_those_that_torch_finds_in_the_dense_mask(name: str, padding: 
                     assert dense[at].shape == (128, 128)
                     assert bool(dense[at].all())
                     assert lens is None or at[1].stop <= int(lens[b])
+
+
+def dense_mask(shape: AttentionShape, variant: Variant, params: Params) -> Tensor:
+    """The pairs of documents, each alone: blocks on the diagonal [seq_q, seq_kv]."""
+    pattern, blocks = pattern_at(variant, params), []
+    for document in document_shapes(shape, score_features(params).varlen or 1):
+        rows, keys = torch.arange(document.seq_q) + document.offset, torch.arange(document.seq_kv)
+        blocks.append(pattern(document).allows(rows[:, None], keys[None, :]))
+    return torch.block_diag(*blocks).bool()
 
 
 def by_functions(inputs: list[Tensor], given: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -114,13 +146,13 @@ def by_functions(inputs: list[Tensor], given: dict[str, Any]) -> tuple[Tensor, T
 def test_mask_and_score_functions_are_the_pattern_and_the_features(
     name: str, wanted: dict[str, Any]
 ) -> None:
-    for shape in shapes():
+    for shape in shapes_of(wanted):
         shape = msgspec.structs.replace(shape, dtype=Dtype.FP64)
         variant, params = settings(name, **wanted)
         params = variant.resolve(shape, params)
-        assert variant.pattern is not None
-        score = make_score(score_features(params), shape, "cpu")
-        given = arguments(shape, variant.pattern(shape, params), score, "cpu")
+        features = score_features(params)
+        score = make_score(features, shape, "cpu")
+        given = arguments(shape, pattern_at(variant, params), features, score, "cpu")
         inputs = draw(shape, torch.float64)
         out, _ = by_functions(inputs, given)
         exact = variant_reference(variant, *inputs, shape, params)
@@ -131,12 +163,12 @@ def test_mask_and_score_functions_are_the_pattern_and_the_features(
 def test_sinks_join_through_the_log_sum_exp() -> None:
     variant, params = settings("sliding_window", sink_logit=True, alibi=True)
     wide = msgspec.structs.replace(SHAPE, dtype=Dtype.FP64)
-    assert variant.pattern is not None
-    score = make_score(score_features(params), wide, "cpu")
+    features = score_features(params)
+    score = make_score(features, wide, "cpu")
     assert score is not None
     assert score.sinks is not None
     inputs = draw(wide, torch.float64)
-    given = arguments(wide, variant.pattern(wide, params), score, "cpu")
+    given = arguments(wide, pattern_at(variant, params), features, score, "cpu")
     assert given["return_aux"].lse
     ours = add_sinks(*by_functions(inputs, given), score.sinks)
     exact = variant_reference(variant, *inputs, wide, params)
@@ -174,39 +206,45 @@ def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.timeout(1200)  # a busy machine compiles C++ for minutes
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_output_is_the_reference(name: str, dtype: torch.dtype) -> None:
-    shape = msgspec.structs.replace(
-        SHAPE, head_dim=64, dtype=Dtype.FP32 if dtype == torch.float32 else Dtype.BF16
-    )
-    variant, params = settings(name, alibi=True, soft_cap=20.0)
+@pytest.mark.parametrize(
+    ("dtype", "changes"),
+    [
+        (Dtype.FP32, {"varlen": 0}),
+        (Dtype.BF16, {"varlen": 0}),
+        (Dtype.FP32, {"varlen": 3}),
+        (Dtype.BF16, {"varlen": 3, "rope_theta": 1e4}),
+    ],
+    ids=str,
+)
+def test_compiled_output_is_the_reference(name: str, dtype: Dtype, changes: Params) -> None:
+    shape = msgspec.structs.replace(SHAPE, head_dim=64, dtype=dtype, causal=dtype is Dtype.BF16)
+    variant, params = settings(name, alibi=True, soft_cap=20.0, **changes)
     params = variant.resolve(shape, params)
     backend = flex_of(variant)
     assert backend.supports(shape, Mode.FWD, params, "cpu") is None
-    inputs = draw(shape, dtype)
+    inputs = draw(shape, torch_dtype(dtype))
     with torch.no_grad():
         out = backend.forward(*inputs, backend.prepare(shape, params, "cpu"))
     exact = variant_reference(variant, *inputs, shape, params)
     # Inputs, weights and output rounded once each, and tanh and exp to a few units.
-    assert float((out.double() - exact).norm()) <= 4 * torch.finfo(dtype).eps * float(exact.norm())
+    eps = torch.finfo(out.dtype).eps
+    assert float((out.double() - exact).norm()) <= 4 * eps * float(exact.norm())
 
 
 # inductor itself imports what torch has deprecated
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.timeout(1200)  # a busy machine compiles C++ for minutes
 @pytest.mark.slow
-def test_no_number_of_shapes_leaves_the_fused_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_number_of_shapes_leaves_the_fused_path() -> None:
     """More shapes than dynamo's recompile limit: each call runs what was compiled for it."""
     variant, params = settings("sliding_window")
-    assert variant.pattern is not None
-    limit = torch._dynamo.config.recompile_limit
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    assert limit >= 8
+    pattern = pattern_at(variant, params)
     states = []
-    for length in (32, 48, 64, 80):
-        shape = msgspec.structs.replace(SHAPE, batch=1, seq_q=length, seq_kv=length)
-        pattern = variant.pattern(shape, params)
-        states.append((shape, prepare(shape, pattern, score_features(params), "cpu")))
+    assert torch._dynamo.config.recompile_limit >= 8
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for length in (32, 48, 64, 80):
+            shape = msgspec.structs.replace(SHAPE, batch=1, seq_q=length, seq_kv=length)
+            states.append((shape, prepare(shape, pattern, score_features(params), "cpu")))
     with torch.compiler.set_stance("fail_on_recompile"), torch.no_grad():
         for shape, state in states:
             inputs = draw(shape)

@@ -57,12 +57,21 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
 
     def allows(self, query: Any, key: Any) -> Any:
         """Whether the pair is attended."""
+        return self.allows_chosen(query, key, self.choices(query))
+
+    def choices(self, query: Any) -> tuple[Any, ...]:
+        """The random key blocks of each query."""
+        row = query // self.block
+        return tuple(self.random_block(row, draw) for draw in range(self.random_blocks))
+
+    def allows_chosen(self, query: Any, key: Any, choices: tuple[Any, ...]) -> Any:
+        """Whether the pair is attended, given the query's random key blocks."""
         row, column = query // self.block, key // self.block
         radius = self.window_blocks // 2
         seen = (column - row <= radius) & (row - column <= radius)
         seen = seen | (column < self.global_blocks)
-        for draw in range(self.random_blocks):
-            seen = seen | (column == self.random_block(row, draw))
+        for chosen in choices:
+            seen = seen | (column == chosen)
         if self.causal:
             return seen & (key <= query)
         return seen | ((row >= 0) & (row < self.global_blocks))

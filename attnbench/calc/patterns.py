@@ -45,6 +45,19 @@ class Pattern(Protocol):
 
 
 @runtime_checkable
+class ChoosingPattern(Pattern, Protocol):
+    """A pattern that chooses something for each query, in more steps than a pair is worth."""
+
+    def choices(self, query: Any) -> tuple[Any, ...]:
+        """What is chosen for each query position, arrays like `query`."""
+        ...
+
+    def allows_chosen(self, query: Any, key: Any, choices: tuple[Any, ...]) -> Any:
+        """As `allows`, given the queries' `choices`; else the same at every length."""
+        ...
+
+
+@runtime_checkable
 class ReachPattern(Pattern, Protocol):
     """A pattern that also lists the keys of a run of queries."""
 

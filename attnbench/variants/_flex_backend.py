@@ -26,7 +26,7 @@ def flex_backend(pattern: Callable[[AttentionShape, Params], Pattern]) -> Backen
     def prepare(shape: AttentionShape, params: Params, device: str) -> Any:
         from attnbench.variants import _flex
 
-        return _flex.prepare(shape, pattern(shape, params), score_features(params), device)
+        return _flex.prepare(shape, lambda at: pattern(at, params), score_features(params), device)
 
     return featured(
         Backend(
@@ -42,6 +42,7 @@ def flex_backend(pattern: Callable[[AttentionShape, Params], Pattern]) -> Backen
         "soft_cap",
         "sink_logit",
         "padding",
+        "varlen",
     )
 
 
