@@ -13,8 +13,8 @@ from attnbench.calc.score_features import ScoreFeatures
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
 
-PIECE = 1 << 21  # elements of keys copied, or of scores, at once
-_ROWS_AT_ONCE = 768  # queries a call, where keys need no copy
+PIECE = 1 << 21  # elements of keys copied, or of scores, at once: stays in cache and heap
+ROWS_AT_ONCE = 384  # queries a call where keys need no copy: what is packed stays in the cache
 _SAMPLED = 1 << 15  # rows whose blocks are looked at: the rest are like them
 _COPIES = 3  # of keys and values: theirs, and the parts of one before they are joined
 _SEGMENT = 1024  # tokens whose features are held at once
@@ -104,7 +104,8 @@ def blocked_workspace(
     if mode in (Mode.BWD, Mode.FWD_BWD):
         outs = 3 if shape.group > 1 else 1  # of one head a KV head the rows are views
         return masks + shape.dtype.bytes_of(2 * copies + 2 * at_once + outs * out + 4 * keys)
-    together = found.together * shape.group if copies else _ROWS_AT_ONCE
+    viewed = max(ROWS_AT_ONCE, found.height * shape.group)
+    together = found.together * shape.group if copies else viewed
     views = min(2 * out + 2 * keys, 6 * heads * together * shape.head_dim)
     return masks + shape.dtype.bytes_of(_COPIES * at_once + views)
 

@@ -13,14 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attnbench.calc.eager_memory import PIECE, ROWS_AT_ONCE
 from attnbench.calc.patterns import Block, BlockedPattern
 from attnbench.spec.attention import AttentionShape
 from attnbench.variants._score import Score
 from attnbench.variants._scored import NO_KEYS, Places, attend_block, make_bend, wide
 from attnbench.variants._support import torch_dtype
-
-_COPY_ELEMENTS = 1 << 21  # of K copied at once: stays in the cache, and in the heap
-_ROWS_AT_ONCE = 768  # of queries a call: what the fused kernel packs stays in the cache
 
 
 class Source(NamedTuple):
@@ -277,9 +275,9 @@ def _run(
         return
     viewed = len(group.sources) == 1 and group.sources[0].picked is None and kernel is sdpa
     if viewed:
-        at_once = max(1, _ROWS_AT_ONCE // (copies * group.rows))
+        at_once = max(1, ROWS_AT_ONCE // (copies * group.rows))
     else:
-        at_once = max(1, _COPY_ELEMENTS // (heads * keys * max(width, copies * group.rows)))
+        at_once = max(1, PIECE // (heads * keys * max(width, copies * group.rows)))
     for first in range(0, group.blocks, at_once):
         last = min(group.blocks, first + at_once)
         start = group.start + first * group.rows * group.step
