@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
 from attnbench.calc.featured_cost import document_shapes
-from attnbench.calc.patterns import Pattern
+from attnbench.calc.patterns import ChoosingPattern, Pattern
 from attnbench.calc.score_features import score_features
 from attnbench.spec.attention import AttentionShape, Mode
 from attnbench.spec.dtype import Dtype
@@ -264,6 +264,9 @@ def test_a_patterns_definition_can_be_traced(name: str, causal: bool) -> None:
     variant = load_variant(name)
     assert variant.pattern is not None
     pattern = variant.pattern(shape, variant.resolve(shape, variant.defaults))
-    traced = torch.compile(pattern.allows, fullgraph=True, dynamic=False, backend="eager")
     query, key = torch.arange(300)[:, None], torch.arange(300)[None]
-    assert torch.equal(traced(query, key), pattern.allows(query, key))
+    asked, given = pattern.allows, (query, key)
+    if isinstance(pattern, ChoosingPattern):
+        asked, given = pattern.allows_chosen, (query, key, pattern.choices(query))
+    traced = torch.compile(asked, fullgraph=True, dynamic=False, backend="eager")
+    assert torch.equal(traced(*given), pattern.allows(query, key))

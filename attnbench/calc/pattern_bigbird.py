@@ -29,6 +29,12 @@ def _scramble(value: Any) -> Any:
     return value ^ (value >> 15)
 
 
+@cache
+def _salt(seed: int, draw: int) -> int:
+    """What tells the rows of one draw from those of another."""
+    return int(_scramble(seed * 0x9E3779B1 + draw))
+
+
 class BigBird(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks of `block` tokens; a query block sees window, global and random key blocks.
 
@@ -61,8 +67,7 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
 
     def choices(self, query: Any) -> tuple[Any, ...]:
         """The random key blocks of each query."""
-        row = query // self.block
-        return tuple(self.random_block(row, draw) for draw in range(self.random_blocks))
+        return self.drawn_blocks(query // self.block)
 
     def allows_chosen(self, query: Any, key: Any, choices: tuple[Any, ...]) -> Any:
         """Whether the pair is attended, given the query's random key blocks."""
@@ -76,15 +81,18 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
             return seen & (key <= query)
         return seen | ((row >= 0) & (row < self.global_blocks))
 
-    def random_block(self, row: Any, draw: int) -> Any:
-        """Key block of the `draw`-th random choice of query block `row`; -1: none."""
+    def drawn_blocks(self, row: Any) -> tuple[Any, ...]:
+        """Key block of each random choice of query block `row`; -1: none."""
         left, skip, count = self._candidates(row)
-        run = count * draw // self.random_blocks
-        length = count * (draw + 1) // self.random_blocks - run
-        number = _scramble(_scramble(self.seed * 0x9E3779B1 + draw) + row)
-        pick = run + number % (length + (length == 0))
-        chosen = self.global_blocks + pick + skip * (pick >= left)
-        return (chosen + 1) * (length > 0) - 1
+        picked = []
+        for draw in range(self.random_blocks):
+            run = count * draw // self.random_blocks
+            length = count * (draw + 1) // self.random_blocks - run
+            number = _scramble(_salt(self.seed, draw) + row)
+            pick = run + number % (length + (length == 0))
+            chosen = self.global_blocks + pick + skip * (pick >= left)
+            picked.append((chosen + 1) * (length > 0) - 1)
+        return tuple(picked)
 
     def _candidates(self, row: Any) -> tuple[Any, Any, Any]:
         """How many candidates stand left of the window, the gap there, and their number."""
@@ -103,7 +111,7 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(range(self.key_blocks))
         seen = set(range(min(self.global_blocks, last + 1)))
         seen |= set(range(max(0, row - radius), min(row + radius, last) + 1))
-        seen |= {self.random_block(row, draw) for draw in range(self.random_blocks)} - {-1}
+        seen |= {*self.drawn_blocks(row)} - {-1}
         return tuple(sorted(seen))
 
     def pairs(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
@@ -152,8 +160,7 @@ class BigBird(msgspec.Struct, frozen=True, kw_only=True):
         if short == 0:
             return 0
         near = last - row <= self.window_blocks // 2 or last < self.global_blocks
-        draws = range(self.random_blocks)
-        return short if near or last in {self.random_block(row, d) for d in draws} else 0
+        return short if near or last in self.drawn_blocks(row) else 0
 
     def keys(self, seq_q: int, seq_kv: int, visible: int | None = None) -> int:
         """Attended keys: those of every key block that some query block sees."""
