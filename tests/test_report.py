@@ -179,3 +179,11 @@ def test_a_length_that_a_variant_was_not_asked_is_an_empty_cell() -> None:
     checked = replace(short, backend="triton", status="interpreted", time_ms=None)
     (table,) = sweep_document([short, long, checked], Path("run"), slopes={}).tables
     assert [row[0:3] for row in table.rows][1] == ["naive/triton", "checked", None]
+
+
+def test_times_of_a_disturbed_machine_are_counted() -> None:
+    quiet, busy = make_rows(1)[0], make_rows(2)[1]
+    busy = replace(busy, note="disturbed: its threads waited 43% of their time for a core")
+    assert sweep_document([quiet], Path("run"), slopes={}).warnings == ()
+    (warning,) = sweep_document([quiet, busy], Path("run"), slopes={}).warnings
+    assert warning.startswith("1 of 2 times")

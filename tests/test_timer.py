@@ -1,7 +1,9 @@
 """Timers: what they call, how often, and what they divide by. No assertion on real time."""
 
+import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -184,3 +186,51 @@ def test_without_nvml_nothing_is_made_up(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert telemetry.look("cuda") == telemetry.Reading()
     assert telemetry.look("cpu").load_1min is not None
+
+
+def reading(ran_s: float | None, waited_s: float | None, *throttled: str) -> telemetry.Reading:
+    return telemetry.Reading(ran_s=ran_s, waited_s=waited_s, throttled=throttled)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (reading(5.0, 1.0), reading(9.0, 4.0), "disturbed: its threads waited 43% of their time"),
+        (reading(5.0, 1.0), reading(9.0, 1.4), ""),
+        (reading(5.0, 1.0), reading(4.0, 9.0), ""),  # a thread ended: nothing can be said
+        (reading(None, None), reading(None, None), ""),
+        (reading(None, None), reading(None, None, "software power cap"), "throttled: software"),
+    ],
+)
+def test_what_makes_times_suspect_is_said(
+    before: telemetry.Reading, after: telemetry.Reading, says: str
+) -> None:
+    note = telemetry.disturbance(before, after)
+    assert says in note
+    assert telemetry.is_suspect(f"lists in 3 ms {note}") == bool(note) == bool(says)
+
+
+ON_ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+SPIN = "while True: pass\n"
+WATCH = """
+import time
+from attnbench.measure.telemetry import disturbance, look
+before = look("cpu")
+while time.process_time() < 1.0: pass
+print(disturbance(before, look("cpu")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no scheduler's counts here")
+def test_a_core_that_is_shared_disturbs() -> None:
+    """Beside three others on one core a process waits three quarters of its time."""
+    others = [subprocess.Popen([sys.executable, "-c", ON_ONE_CORE + SPIN]) for _ in range(3)]
+    try:
+        said = subprocess.run(
+            [sys.executable, "-c", ON_ONE_CORE + WATCH], capture_output=True, text=True, check=True
+        ).stdout
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert said.startswith("disturbed: its threads waited")

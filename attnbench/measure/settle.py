@@ -8,7 +8,7 @@ import msgspec
 from attnbench.measure import memory, worker
 from attnbench.measure.isolation import Ended, run_isolated
 from attnbench.measure.plan import Group, Point
-from attnbench.measure.telemetry import Reading
+from attnbench.measure.telemetry import Reading, disturbance
 from attnbench.measure.turns import Turns
 from attnbench.measure.worker import GroupJob, GroupOutcome, Outcome
 from attnbench.spec.result import Status
@@ -74,11 +74,10 @@ def _take(made: Settled, result: GroupOutcome) -> None:
     made.timer, made.readings = result.timer, result.readings
     for phase in made.spent_s:
         made.spent_s[phase] += getattr(result, phase)
-    throttled = result.readings[-1].throttled
-    if throttled:
-        for outcome in result.outcomes.values():
-            if outcome.status is Status.OK:
-                outcome.note = f"{outcome.note} throttled: {', '.join(throttled)}".strip()
+    disturbed = disturbance(*result.readings)
+    for outcome in result.outcomes.values():
+        if outcome.status is Status.OK:
+            outcome.note = f"{outcome.note} {disturbed}".strip()
 
 
 def _in_child(plan: "Plan", group: Group, skip: frozenset[int]) -> Ended:

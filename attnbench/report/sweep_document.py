@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.measure.rows import settings_text
+from attnbench.measure.telemetry import is_suspect
 from attnbench.report.document import Column, Document, Table
 from attnbench.spec.attention import Mode
 from attnbench.spec.result import COLUMNS, ResultRow, Status
@@ -45,6 +46,18 @@ def sweep_document(
             rows=[[getattr(row, name) for name in COLUMNS] for row in rows],
         ),
         notes=(_legend(rows),),
+        warnings=_suspect(rows),
+    )
+
+
+def _suspect(rows: Sequence[ResultRow]) -> tuple[str, ...]:
+    timed = [row for row in rows if row.status == Status.OK]
+    suspect = sum(is_suspect(row.note) for row in timed)
+    if not suspect:
+        return ()
+    return (
+        f"{suspect} of {len(timed)} times were taken while other work had the machine, or it was"
+        " throttled: `note` says how much; time them again on a quiet one.",
     )
 
 
