@@ -8,10 +8,13 @@ import pytest
 from _gate_runs import make_rows
 
 from attnbench.cli import run
+from attnbench.errors import UserError
 from attnbench.measure.expect import group_s
 from attnbench.measure.plan import Group, make_groups
 from attnbench.measure.preset import Preset, load_preset, override, preset_names
 from attnbench.measure.progress import Bar, shown_on
+from attnbench.spec.attention import Mode
+from attnbench.variants._settings import parse_settings
 
 
 class Terminal(io.StringIO):
@@ -119,3 +122,25 @@ def test_heads_by_hand_take_the_place_of_models() -> None:
     serving = load_preset("serving", "cuda")
     changed: Preset = override(serving, {"heads": "4", "head_dims": "64", "batches": "2"})
     assert {g.shape.heads for g in make_groups(changed)} == {4}
+
+
+def test_params_go_to_the_grids_whose_variants_take_them() -> None:
+    """The default preset has a grid of decode, of which a sliding window is no part."""
+    default = load_preset("default", "cpu")
+    params = parse_settings(["sliding_window.window=64,128", "all.alibi=true", "all.window=32"])
+    points = [p for g in make_groups(override(default, {"params": params})) for p in g.points]
+    windows = {(p.variant, p.params.get("window")) for p in points if p.mode is Mode.FWD}
+    assert {("sliding_window", 64), ("sliding_window", 128), ("longformer", 32)} <= windows
+    decoded = [p for p in points if p.mode is Mode.DECODE]
+    assert decoded
+    assert all(p.params["alibi"] for p in decoded)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [("flsh.alibi=true", "Did you mean flash"), ("all.windw=1", "'windw'")]
+)
+def test_params_that_no_grid_takes_are_refused(given: str, says: str) -> None:
+    changed = override(load_preset("default", "cpu"), {"params": parse_settings([given])})
+    with pytest.raises(UserError) as refused:
+        make_groups(changed)
+    assert says in f"{refused.value} {refused.value.hint}"

@@ -7,6 +7,8 @@ import msgspec
 
 from attnbench.catalog.yaml_file import read_yaml
 from attnbench.errors import UserError, unknown_name
+from attnbench.variants import load_variant
+from attnbench.variants._settings import ALL, known_settings
 
 Causal = Literal["yes", "no", "auto"]
 Setting = int | float | bool | str
@@ -114,7 +116,8 @@ def override(
 ) -> Preset:
     """`preset` with `changes` made to the fields of each of its grids.
 
-    What a change takes the place of goes: batches of total_tokens, heads of models.
+    What a change takes the place of goes: batches of total_tokens, heads of models. Of
+    `params` a grid is given what its variants take, and what no grid's variants do.
 
     Raises:
         UserError: a time limit that is not positive, or fields that do not go together.
@@ -129,5 +132,24 @@ def override(
         grids = [msgspec.structs.replace(grid, **changes) for grid in preset.grids]
     except ValueError as error:
         raise UserError(f"the preset's {error}") from None
+    if "params" in changes:
+        grids = [msgspec.structs.replace(grid, params=_own(grid, grids)) for grid in grids]
     limit = preset.time_limit_s if time_limit_s is None else time_limit_s
     return msgspec.structs.replace(preset, grids=grids, time_limit_s=limit)
+
+
+def _own(grid: Grid, grids: list[Grid]) -> dict[str, dict[str, Setting | list[Setting]]]:
+    """Of the params that all `grids` were given, those of `grid`."""
+    kept: dict[str, dict[str, Setting | list[Setting]]] = {}
+    for target, settings in grid.params.items():
+        for name, value in settings.items():
+            takers = [g for g in grids if _takes(g, target, name)]
+            if not takers or grid in takers:
+                kept.setdefault(target, {})[name] = value
+    return kept
+
+
+def _takes(grid: Grid, target: str, setting: str) -> bool:
+    if target != ALL:
+        return target in grid.variants
+    return any(setting in known_settings(load_variant(name)) for name in grid.variants)
