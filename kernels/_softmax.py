@@ -71,12 +71,24 @@ def listed(MASKS, mask, held, streamed, HELD: tl.constexpr, STREAMED: tl.constex
 
 
 @triton.jit
-def soft_cap(logits, cap):
+def soft_cap(logits, cap, SOFT_CAP: tl.constexpr):
     # cap · tanh(logits / cap), of natural logits, in log2 units. By exp2: the interpreter
-    # has no libdevice. Exact to about cap · 2⁻²²: where x is small, 1 - 2/(1 + e²ˣ) loses
-    # what lies below that. For a large x, e²ˣ overflows to inf, and 2/inf is the 0 wanted.
+    # has no libdevice. Alone (SOFT_CAP 1) exact to about cap · 2⁻²²: where x is small,
+    # 1 - 2/(1 + e²ˣ) loses what lies below that. For a large x, e²ˣ overflows to inf, and
+    # 2/inf is the 0 wanted. SOFT_CAP 2: to fp32's last bits, a small x by a polynomial.
     power = tl.exp2(logits * (2.0 * LOG2_E / cap))
-    return (cap * LOG2_E) * (1.0 - 2.0 / (1.0 + power))
+    capped = (cap * LOG2_E) * (1.0 - 2.0 / (1.0 + power))
+    if SOFT_CAP == 2:
+        # cap · tanh(x) = cap · x · (1 + x² · P(x²)), as in Cephes' tanhf; P by minimax up to
+        # 5/8 (Lawson's weights), 2⁻²⁷ off. Beyond, the difference from 1 costs under a bit.
+        x = logits / cap
+        square = x * x
+        rest = 0.020639087005790056 + square * -0.005704986772088664
+        rest = 0.13331442196830104 + square * (-0.05373971499616849 + square * rest)
+        bend = square * (-0.33333281941947235 + square * rest)
+        straight = logits * LOG2_E
+        capped = tl.where(square < 0.390625, straight + straight * bend, capped)
+    return capped
 
 
 @triton.jit
@@ -206,7 +218,7 @@ def weigh(
     # MASKED: some pairs are not seen; RAGGED: some keys may lie past the last.
     scores = products
     if SOFT_CAP:
-        scores = soft_cap(scores * factor, cap)
+        scores = soft_cap(scores * factor, cap, SOFT_CAP)
     elif ALIBI:
         scores = scores * factor
     if ALIBI:

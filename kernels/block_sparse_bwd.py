@@ -31,7 +31,7 @@ def _logits(
     logits = scores * factor
     steep = 1.0
     if SOFT_CAP:
-        logits = soft_cap(logits, cap)
+        logits = soft_cap(logits, cap, SOFT_CAP)
         tanh = logits * (LN_2 / cap)
         steep = 1.0 - tanh * tanh
     if ALIBI:

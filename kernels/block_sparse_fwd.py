@@ -45,7 +45,7 @@ def _attend(
         )  # fmt: skip
         scores = tl.dot(query, key, input_precision="ieee")
         if SOFT_CAP:
-            scores = soft_cap(scores * factor, cap)
+            scores = soft_cap(scores * factor, cap, SOFT_CAP)
         elif ALIBI:
             scores = scores * factor
         if ALIBI:

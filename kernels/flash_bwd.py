@@ -40,7 +40,7 @@ def _weigh(
     # HIDDEN: keys that are not `inside` are not seen.
     logits = products * factor
     if SOFT_CAP:
-        logits = soft_cap(logits, cap)
+        logits = soft_cap(logits, cap, SOFT_CAP)
         tanh = logits * (1.0 / (cap * LOG2_E))
     if ALIBI:
         logits = biased(logits, slope, query_at, key_at, CAUSAL)

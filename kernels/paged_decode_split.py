@@ -90,7 +90,7 @@ def _paged_decode(
         )  # fmt: skip
         scores = tl.dot(query, key, input_precision="ieee") * factor
         if SOFT_CAP:
-            scores = soft_cap(scores, cap)
+            scores = soft_cap(scores, cap, SOFT_CAP)
         if ALIBI:
             scores = biased(scores, slope[:, None], last, position[None, :], True)
         scores = tl.where(inside[None, :], scores, float("-inf"))

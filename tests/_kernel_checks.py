@@ -47,20 +47,35 @@ def attend(query: Tensor, key: Tensor, value: Tensor, **features: Any) -> tuple[
     return weights @ value.repeat_interleave(query.shape[1] // key.shape[1], dim=1), lse
 
 
+def _of_logits(query: Tensor, key: Tensor, features: dict[str, Any]) -> float:
+    """What a kernel's logits may be off by beyond plain attention's, under a soft-cap or ALiBi.
+
+    In log2 units a logit is rounded once more, by log2 e. Of 16-bit inputs a kernel's tanh
+    is quick, and off by cap · 2⁻²².
+    """
+    cap = features.get("soft_cap") or 0.0
+    if query.dtype is not torch.float32:
+        return cap * 2.0**-22
+    if not cap and features.get("alibi_slopes") is None:
+        return 0.0
+    logits = logits_of(query, key, **features)
+    return logits[logits.isfinite()].abs().max().item() * 2.0**-24
+
+
 def breach(kernel: Any, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> str | None:
     """What is wrong with `kernel`'s output and LSE on these operands, or None.
 
     The output's error against float64 may be twice that of plain attention in the same
     dtype, plus one rounding of the largest value; the LSE's, whose scores are fp32
-    whatever the inputs, likewise in fp32. Under a soft-cap a logit may be off by
-    cap · 2⁻²² more: the kernel's tanh, and the hardware's exp2, are no better.
+    whatever the inputs, likewise in fp32. Under a soft-cap or a bias logits may be off
+    by a little more, see `_of_logits`.
     """
     out, lse = kernel(query, key, value, **options)
     features = {name: given for name, given in options.items() if name not in ("config", "entry")}
     exact, exact_lse = attend(query.double(), key.double(), value.double(), **features)
     plain, _ = attend(query, key, value, **features)
     _, plain_lse = attend(query.float(), key.float(), value.float(), **features)
-    cap = (options.get("soft_cap") or 0.0) * 2.0**-22
+    of_logits = _of_logits(query, key, features)
     if out.dtype is not query.dtype or lse.dtype is not torch.float32:
         return f"dtypes {out.dtype}, {lse.dtype}"
     if out.isnan().any() or lse.isnan().any():
@@ -70,14 +85,17 @@ def breach(kernel: Any, query: Tensor, key: Tensor, value: Tensor, **options: An
         return "a row that sees nothing is not 0 and -inf"
     largest = exact.abs().max().item()
     rounding = torch.finfo(query.dtype).eps / 2 * largest
-    error, allowed = _error(out, exact), 2 * _error(plain, exact) + rounding + 2 * cap * largest
+    error, allowed = (
+        _error(out, exact),
+        2 * _error(plain, exact) + rounding + 2 * of_logits * largest,
+    )
     if error > allowed:
         return f"output off by {error:.3g}, allowed {allowed:.3g}"
     if empty.all():
         return None
     exact_lse, lse, plain_lse = (t[~empty] for t in (exact_lse, lse, plain_lse))
     rounding = torch.finfo(torch.float32).eps * max(1.0, exact_lse.abs().max().item())
-    error, allowed = _error(lse, exact_lse), 2 * _error(plain_lse, exact_lse) + rounding + cap
+    error, allowed = _error(lse, exact_lse), 2 * _error(plain_lse, exact_lse) + rounding + of_logits
     return f"LSE off by {error:.3g}, allowed {allowed:.3g}" if error > allowed else None
 
 
@@ -121,7 +139,7 @@ def grad_breach(
         "k": (through.sum(-2) * wide[0].abs().max()).max().item() * group,
         "v": 0.0,
     }
-    cap = (features.get("soft_cap") or 0.0) * 2.0**-22
+    of_logits = _of_logits(query, key, features)
     for name, ours, theirs, wanted in zip("qkv", found, plain, exact, strict=True):
         if ours.shape != wanted.shape or ours.dtype is not query.dtype:
             return f"d{name}: {list(ours.shape)} {ours.dtype}"
@@ -129,7 +147,7 @@ def grad_breach(
             return f"d{name}: NaN"
         largest = wanted.abs().max().item()
         error = _error(ours, wanted)
-        allowed = 2 * _error(theirs, wanted) + (eps / 2 + 2 * cap) * largest + of_delta[name]
+        allowed = 2 * _error(theirs, wanted) + (eps / 2 + 2 * of_logits) * largest + of_delta[name]
         if error > allowed:
             return f"d{name} off by {error:.3g}, allowed {allowed:.3g}"
     return None

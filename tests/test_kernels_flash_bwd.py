@@ -106,13 +106,15 @@ def test_window(
 
 @pytest.mark.parametrize("dtype", [HALF, SINGLE], ids=["fp16", "fp32"])
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
-@pytest.mark.parametrize("feature", ["soft_cap", "alibi", "both"])
+@pytest.mark.parametrize("feature", ["soft_cap", "wide_cap", "alibi", "both"])
 def test_logits(device: str, causal: bool, feature: str, dtype: torch.dtype) -> None:
     tensors = operands(device, 70, 70, heads=2, dtype=dtype)
     settings: dict[str, Any] = {"causal": causal, "scale": 0.5}
-    if feature != "alibi":
+    if feature == "wide_cap":  # logits far under it: nothing may be lost beside its 1
+        settings |= {"scale": 0.1, "soft_cap": 50.0}
+    elif feature != "alibi":
         settings["soft_cap"] = 5.0
-    if feature != "soft_cap":
+    if feature in ("alibi", "both"):
         settings["alibi_slopes"] = torch.tensor([0.5, 0.0625], device=device)
     assert broken(module(device), tensors, **settings) is None
 

@@ -87,11 +87,9 @@ def test_groups_and_widths(device: str, heads: int, kv_heads: int, head_dim: int
     assert wrong(module(device), [70, 33], device=device, **sizes) is None
 
 
-@pytest.mark.parametrize("feature", ["soft_cap", "both"])
-def test_soft_cap(device: str, feature: str) -> None:
-    features: dict[str, Any] = {"soft_cap": 5.0, "scale": 0.5}
-    if feature == "both":
-        features |= {"scale": 0.25}
+@pytest.mark.parametrize(("cap", "scale"), [(5.0, 0.5), (5.0, 0.25), (50.0, 0.1)])
+def test_soft_cap(device: str, cap: float, scale: float) -> None:
+    features: dict[str, Any] = {"soft_cap": cap, "scale": scale}
     assert wrong(module(device), [70, 33], dtype=SINGLE, device=device, **features) is None
 
 

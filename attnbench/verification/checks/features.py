@@ -27,7 +27,8 @@ ALONE: tuple[Params, ...] = (
     {"varlen": 3},
     {"rope_theta": 10000.0},
 )
-_SCORES: Params = {"alibi": True, "soft_cap": 2.0, "sink_logit": True, "rope_theta": 500.0}
+# A cap as models have it: where it bends little, a tanh must not lose what lies below its 1.
+_SCORES: Params = {"alibi": True, "soft_cap": 30.0, "sink_logit": True, "rope_theta": 500.0}
 TOGETHER: tuple[Params, ...] = ({**_SCORES, "padding": 0.4}, {**_SCORES, "varlen": 2})
 
 
