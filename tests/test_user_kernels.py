@@ -131,8 +131,8 @@ def test_what_fails_while_it_runs_is_one_row_with_the_reason(
     ran = sweep(*words, "--time-limit", "6")
     assert ran.code == 0, ran.err
     ended = {row["variant"]: (row["status"], row["note"]) for row in ran.json["rows"]}
-    assert ended["naive"] == ("ok", "")
-    assert ended["right"] == ("ok", "")
+    # A busy machine's note may stand there.
+    assert ended["naive"][0] == ended["right"][0] == "ok"
     assert ended["raises"] == ("error", "FloatingPointError: cosmic ray")
     assert ended["wrong_shape"] == (
         "incorrect", "the output's shape is [1, 4, 64, 31], not [1, 4, 64, 32]",

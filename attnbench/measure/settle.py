@@ -100,7 +100,7 @@ def _add_host_peak(plan: "Plan", point: Point, outcome: Outcome) -> None:
         memory_limit_bytes=_limit_for_child(plan),
     )
     if ended.failed:
-        outcome.note = f"memory not measured: {ended.reason}"
+        outcome.note = f"{outcome.note} memory not measured: {ended.reason}".strip()
     else:
         outcome.peak = ended.result
 
