@@ -99,9 +99,9 @@ def _scheduled() -> tuple[float | None, float | None]:
     ran = waited = 0
     try:
         for thread in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # it has just ended
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 on, off, _ = (thread / "schedstat").read_text().split()
                 ran, waited = ran + int(on), waited + int(off)
     except (OSError, ValueError):  # another system, or a kernel built without
         return None, None
-    return ran / 1e9, waited / 1e9
+    return (ran / 1e9, waited / 1e9) if ran else (None, None)

@@ -4,7 +4,7 @@ Dong et al. 2024, arXiv:2412.05496. Packed documents are part of the mask, so th
 compiled call runs them all; tiles that lie in two documents are cut by it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from attnbench.calc.featured_cost import document_shapes
 from attnbench.calc.patterns import ChoosingPattern, Pattern
 from attnbench.spec.attention import AttentionShape
+from attnbench.variants._score import places
 
 TILE = 128
 
@@ -54,26 +55,32 @@ def make_layout(
 ) -> Layout:
     """The layout of `shape` with `count` documents (0: not packed) of `pattern_of` their shape."""
     alone = document_shapes(shape, count) if count else (shape,)
-    at = [torch.arange(document.offset, document.seq_kv) for document in alone]
     patterns = [pattern_of(document) for document in alone]
+    query_at, key_at = places(alone)
 
-    def table(parts: Iterable[Tensor]) -> Tensor:
-        return torch.cat(list(parts)).to(device, torch.int32)
+    def table(x: Tensor) -> Tensor:
+        return x.to(device, torch.int32)
 
+    def spread(lengths: list[int]) -> Tensor:
+        return table(torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)))
+
+    queries = [document.seq_q for document in alone]
     choices = [
-        p.choices(x) for p, x in zip(patterns, at, strict=True) if isinstance(p, ChoosingPattern)
+        p.choices(at)
+        for p, at in zip(patterns, query_at.split(queries), strict=True)
+        if isinstance(p, ChoosingPattern)
     ]
     if not choices and any(pattern != patterns[0] for pattern in patterns):
         raise ValueError(f"{patterns[0]}: of documents of other lengths it is another pattern")
     packed = Packed(
-        query_at=table(at),
-        key_at=table(torch.arange(document.seq_kv) for document in alone),
-        query_of=table(torch.full((s.seq_q,), i) for i, s in enumerate(alone)),
-        key_of=table(torch.full((s.seq_kv,), i) for i, s in enumerate(alone)),
+        query_at=table(query_at),
+        key_at=table(key_at),
+        query_of=spread(queries),
+        key_of=spread([document.seq_kv for document in alone]),
     )
     return Layout(
         pattern=patterns[0],
-        choices=tuple(table(parts) for parts in zip(*choices, strict=True)),
+        choices=tuple(table(torch.cat(parts)) for parts in zip(*choices, strict=True)),
         packed=packed if count else None,
         lens=lens,
         offset=shape.offset,

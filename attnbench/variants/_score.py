@@ -1,5 +1,6 @@
 """The score features as tensors, and the arithmetic that references and backends share."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -137,3 +138,12 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`x` [..., tokens, head_dim] turned by angles given as cos and sin [tokens, head_dim / 2]."""
     first, second = x.to(cos.dtype).chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+def places(alone: Sequence[AttentionShape]) -> tuple[Tensor, Tensor]:
+    """Where queries (bottom-right) and keys of packed documents stand, each in its own: int64.
+
+    `alone` are the documents' shapes; [Σ seq_q] and [Σ seq_kv].
+    """
+    query_at = torch.cat([torch.arange(s.offset, s.seq_kv) for s in alone])
+    return query_at, torch.cat([torch.arange(s.seq_kv) for s in alone])

@@ -103,11 +103,9 @@ def _turns(
     """Angles of every query and key token: positions start anew with each document."""
     import torch
 
-    from attnbench.variants._score import angles
+    from attnbench.variants._score import angles, places
 
-    lengths = [(document.seq_q, document.seq_kv) for document in alone]
-    query_at = torch.cat([torch.arange(kv - q, kv) for q, kv in lengths])
-    key_at = torch.cat([torch.arange(kv) for _, kv in lengths])
+    query_at, key_at = places(alone)
     wide = torch.float64 if shape.dtype == "fp64" else torch.float32
 
     def of(positions: "Tensor") -> "tuple[Tensor, Tensor]":
